@@ -1,0 +1,118 @@
+"""BLIP-ITM at work: encode an image once, then ask about many phrases (Li et al. 2022; Grad-CAM as in LAVIS)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esam_perception.matching.configuration import BlipArchitecture
+from esam_perception.matching.cross_encoder import CrossEncoding, KeysValues, cross_encode, project_keys_values
+from esam_perception.matching.image_encoder import encode_image, preprocess
+from esam_perception.matching.tokenizer import BlipTokenizer
+
+TEXT_CACHE_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class ImageEncoding:
+    """What is kept of one image: keys and values for every cross-attention, and the ITC feature [1, P] (unit length)."""
+
+    keys_values: KeysValues
+    itc_feature: Tensor
+
+
+@dataclass(frozen=True)
+class TextScores:
+    """Of P phrases against one image. itm_logits: float32 [P, 2] (not match, match). itc_similarity: float32 [P],
+    cosine. gradcam: float32 [P, G, G], not normalised."""
+
+    itm_logits: np.ndarray
+    itc_similarity: np.ndarray
+    gradcam: np.ndarray
+
+
+class BlipMatcher:
+    """Not thread-safe: one caller at a time."""
+
+    def __init__(self, model: nn.Module, tokenizer: BlipTokenizer, architecture: BlipArchitecture, device: torch.device) -> None:
+        if tokenizer.vocab_size != architecture.vocab_size:
+            raise ValueError(f"vocab.txt has {tokenizer.vocab_size} entries, the profile says {architecture.vocab_size}")
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.tokenizer, self.architecture, self.device = tokenizer, architecture, device
+        self._text_features: OrderedDict[str, Tensor] = OrderedDict()
+
+    def preprocess(self, image: np.ndarray) -> Tensor:
+        """uint8 [H, W, 3] RGB -> float32 [1, 3, S, S] on the device."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        return preprocess(pixels[None], self.architecture.image_size)
+
+    @torch.no_grad()
+    def encode_image(self, pixels: Tensor) -> ImageEncoding:
+        """[1, 3, S, S], preprocessed -> everything that any phrase will ask of this image."""
+        embeds = encode_image(self.model.vision_model, pixels)
+        feature = F.normalize(self.model.vision_proj(embeds[:, 0]), dim=-1)
+        return ImageEncoding(project_keys_values(self.model.text_encoder, embeds), feature)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """ITC features of the texts, float32 [P, D], unit length. The last TEXT_CACHE_SIZE texts are remembered."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._text_features))
+        if new:
+            ids, mask = (tensor.to(self.device) for tensor in self.tokenizer.encode_for_itc(new))
+            hidden = self.model.text_encoder(ids, attention_mask=mask, return_dict=True, is_decoder=False).last_hidden_state
+            features = F.normalize(self.model.text_proj(hidden[:, 0]), dim=-1)
+            self._text_features.update(zip(new, features))
+        for text in texts:
+            self._text_features.move_to_end(text)
+        found = torch.stack([self._text_features[text] for text in texts])
+        while len(self._text_features) > TEXT_CACHE_SIZE:
+            self._text_features.popitem(last=False)
+        return found
+
+    def match(self, encoding: ImageEncoding, texts: Sequence[str], text_features: Tensor) -> TextScores:
+        """Score P texts against an image, all in one batch.
+
+        Grad-CAM: A, the cross-attention probabilities of the architecture's Grad-CAM layer; G, the gradient of the
+        match logit by A; the map is A * max(G, 0) over the patches, mean over heads, mean over the text's own tokens
+        (without the first and [SEP]). Only the layers above are differentiated.
+        """
+        ids, mask = (tensor.to(self.device) for tensor in self.tokenizer.encode_for_itm(texts))
+        with torch.enable_grad():
+            encoded = cross_encode(
+                self.model.text_encoder, ids[None], mask[None], encoding.keys_values, self.architecture.gradcam_layer,
+                detach_attention=True, first_row_only=True,
+            )  # fmt: skip
+            logits = self.model.itm_head(encoded.hidden[0, :, 0])
+            (gradient,) = torch.autograd.grad(logits[:, 1].sum(), encoded.attention)
+        maps = phrase_maps(encoded, gradient, mask)
+        grid = self.architecture.grid
+        itc = text_features @ encoding.itc_feature[0]
+        return TextScores(
+            itm_logits=logits.detach().float().cpu().numpy(),
+            itc_similarity=itc.float().cpu().numpy(),
+            gradcam=maps.view(len(texts), grid, grid).float().cpu().numpy(),
+        )
+
+
+@torch.no_grad()
+def token_maps(encoded: CrossEncoding, gradient: Tensor, mask: Tensor) -> Tensor:
+    """Grad-CAM of every token: [P, L, N - 1] from attention and gradient [1, P, heads, L, N], mask [P, L]."""
+    attention = encoded.attention[0, ..., 1:]
+    cam = attention * gradient[0, ..., 1:].clamp_min(0) * mask[:, None, :, None]
+    return cam.mean(1)
+
+
+@torch.no_grad()
+def phrase_maps(encoded: CrossEncoding, gradient: Tensor, mask: Tensor) -> Tensor:
+    """Grad-CAM of every phrase, the mean over its own tokens: [P, N - 1]."""
+    cam = token_maps(encoded, gradient, mask)
+    count = mask.sum(1) - 2
+    position = torch.arange(mask.shape[1], device=mask.device)
+    own = (position >= 1) & (position <= count[:, None])
+    return (cam * own[..., None]).sum(1) / count[:, None]

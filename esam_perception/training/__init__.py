@@ -1,0 +1,1 @@
+"""Training and measuring of the bundled profile. Imports the core, never the other way."""

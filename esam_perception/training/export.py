@@ -1,0 +1,77 @@
+"""Checkpoints -> a profile directory that the pipeline loads: fp16 safetensors, vocabulary, profile.yaml."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from pathlib import Path
+
+import mujoco
+import torch
+import transformers
+from safetensors.torch import save_file
+
+from esam_perception.fusion import FusionOptions
+from esam_perception.profiles import Profile, WeightsFile, write_profile
+from esam_perception.prompting import PromptingOptions
+from esam_perception.training import data, stages
+from esam_perception.verdict import VerdictOptions
+from esam_perception.weights import file_sha256
+
+DESCRIPTION = (
+    "Small BLIP-ITM and EfficientSAM trained from scratch on this package's simulated tabletop. It knows 32 household "
+    "categories, 12 colours and nothing else; it is not meant for photographs."
+)
+
+
+def _save(module: torch.nn.Module, path: Path) -> WeightsFile:
+    save_file({name: value.half().contiguous() for name, value in module.state_dict().items()}, path)
+    return WeightsFile(path.name, file_sha256(path))
+
+
+def _last_line(path: Path) -> dict:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return json.loads(lines[-1])
+
+
+def export_profile(work_dir: Path, output: Path, verdict: VerdictOptions | None = None) -> Profile:
+    """Write the profile of the checkpoints in `work_dir` into `output`.
+
+    The weights are those of a finished or an unfinished run; `training` in profile.yaml says which step they are of.
+    The auxiliary heads are left behind.
+    """
+    from esam_perception.segmentation import EfficientSam
+
+    vocab = stages.write_vocabulary(output)
+    matching = stages.new_matching_stage(work_dir)
+    segmenter = torch.nn.ModuleDict({"model": EfficientSam(stages.EFFICIENT_SAM)})
+    steps = {}
+    for name, module in (("matching", matching), ("segmentation", segmenter)):
+        state = torch.load(work_dir / f"{name}.pt", map_location="cpu", weights_only=True)
+        module.load_state_dict(state["modules"])
+        steps[name] = {**_last_line(work_dir / f"{name}.jsonl"), "step": state["step"]}
+    steps["image_tower"] = _last_line(work_dir / "image_tower.jsonl")
+    profile = Profile(
+        name="tabletop",
+        description=DESCRIPTION,
+        directory=output,
+        blip=dataclasses.asdict(stages.BLIP),
+        efficient_sam={**dataclasses.asdict(stages.EFFICIENT_SAM), "upscaling_dims": list(stages.EFFICIENT_SAM.upscaling_dims)},
+        blip_weights=_save(matching.blip, output / "blip.safetensors"),
+        efficient_sam_weights=_save(segmenter["model"], output / "efficient_sam.safetensors"),
+        vocab=vocab.name,
+        prompting=PromptingOptions(),
+        fusion=FusionOptions(),
+        verdict=verdict or VerdictOptions(source="defaults, not fitted"),
+        training={
+            "first_seed": data.TRAIN_SEED,
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__,
+                         "mujoco": mujoco.__version__, "python": platform.python_version()},  # fmt: skip
+            "last_step": steps,
+        },
+    )
+    write_profile(profile)
+    size = sum(path.stat().st_size for path in output.iterdir())
+    print(f"profile '{profile.name}' written to {output} ({size / 1e6:.1f} MB)")
+    return profile

@@ -1,0 +1,84 @@
+"""What every training stage shares: a resumable loop with checkpoints, a progress bar and a log of curves."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+CHECKPOINT_SECONDS = 60.0
+
+
+def cosine(step: int, steps: int, warm_up: int) -> float:
+    """Share of the peak learning rate: a linear warm-up, then a cosine to 2 %."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    done = (step - warm_up) / max(1, steps - warm_up)
+    return 0.02 + 0.98 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(done, 1.0))).item())
+
+
+def train_stage(
+    name: str,
+    folder: Path,
+    modules: nn.Module,
+    loss_of: Callable[[int], dict[str, Tensor]],
+    steps: int,
+    learning_rate: float,
+    weight_decay: float = 0.05,
+    warm_up: int = 100,
+) -> None:
+    """Train `modules` for `steps`, from the last checkpoint of this stage in `folder` if there is one.
+
+    loss_of(step) draws a batch deterministically from the step and returns its losses, the total under "loss".
+    Writes `<name>.pt` (weights, optimizer, step) about once a minute and at the end, and a line of running means to
+    `<name>.jsonl` every 50 steps.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, curves = folder / f"{name}.pt", folder / f"{name}.jsonl"
+    groups = [
+        {"params": [p for p in modules.parameters() if p.requires_grad and p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in modules.parameters() if p.requires_grad and p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        modules.load_state_dict(state["modules"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    if first >= steps:
+        return
+    sums: dict[str, float] = {}
+    saved = time.monotonic()
+
+    def save(step: int) -> None:
+        unfinished = checkpoint.with_suffix(".unfinished")
+        torch.save({"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, unfinished)
+        unfinished.rename(checkpoint)
+
+    progress = tqdm(range(first, steps), initial=first, total=steps, desc=name, mininterval=2.0)
+    for step in progress:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * cosine(step, steps, warm_up)
+        losses = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+        optimizer.step()
+        for key, value in losses.items():
+            sums[key] = sums.get(key, 0.0) + value.item()
+        if (step + 1) % 50 == 0:
+            means = {key: round(total / 50, 4) for key, total in sums.items()}
+            sums.clear()
+            progress.set_postfix(means, refresh=False)
+            with open(curves, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step + 1, **means}) + "\n")
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            save(step + 1)
+            saved = time.monotonic()
+    save(steps)

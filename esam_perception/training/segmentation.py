@@ -1,0 +1,103 @@
+"""Stage 3: the small EfficientSAM learns masks from clicks and boxes on whole scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esam_perception.training.data import SIDE, SceneCache
+from esam_perception.training.image_tower import change_light
+
+PROMPTS = 5
+POINTS = 6
+
+
+def draw_prompt(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A prompt for the object of `mask` (bool [h, w], not empty): points [6, 2] (x, y) and labels [6].
+
+    Mostly what the pipeline will ask: one to six points of a coarse grid that lie on the object or beside it; a
+    fourth are boxes, their corners moved by up to a tenth.
+    """
+    points, labels = np.full((POINTS, 2), -1.0, np.float32), np.full(POINTS, -1.0, np.float32)
+    rows, columns = np.nonzero(mask)
+    kind = rng.random()
+    if kind < 0.25:
+        low = np.array([columns.min(), rows.min()], np.float32)
+        high = np.array([columns.max() + 1, rows.max() + 1], np.float32)
+        points[0] = low + rng.uniform(-0.1, 0.1, 2) * (high - low)
+        points[1] = high + rng.uniform(-0.1, 0.1, 2) * (high - low)
+        labels[:2] = (2, 3)
+        return points, labels
+    count = 1 if kind < 0.65 else int(rng.integers(2, POINTS + 1))
+    chosen = rng.integers(len(rows), size=count)
+    points[:count] = np.stack([columns[chosen], rows[chosen]], 1) + 0.5
+    if kind > 0.5:
+        # patch centres of BLIP's 16 px grid: they may miss a small object by half a patch
+        points[:count] = (points[:count] // 16 + 0.5) * 16
+        points[:count] += rng.uniform(-2, 2, (count, 2))
+    labels[:count] = 1
+    return points, labels
+
+
+def mask_losses(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """20 * focal + Dice of each candidate (float32 [P, 3]) and its IoU (detached). logits [P, 3, g, g] against
+    target [P, g, g] in 0..1. Focal: Lin et al. 2017, alpha 0.25, gamma 2; weights as in segment-anything."""
+    target = target[:, None].expand_as(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = logits.sigmoid()
+    hit = probability * target + (1 - probability) * (1 - target)
+    weight = 0.25 * target + 0.75 * (1 - target)
+    # mean over the object's own scale: small objects would otherwise vanish among the background
+    focal = (weight * (1 - hit) ** 2 * entropy).mean((-2, -1))
+    overlap = (probability * target).sum((-2, -1))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + target.sum((-2, -1)) + 1)
+    with torch.no_grad():
+        inside, wanted = logits > 0, target > 0.5
+        iou = (inside & wanted).sum((-2, -1)) / (inside | wanted).sum((-2, -1)).clamp_min(1)
+    return 20 * focal + dice, iou
+
+
+class SegmentationStage(nn.Module):
+    """EfficientSAM with its losses."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def loss_of_clicks(self, cache: SceneCache, step: int, batch: int) -> dict[str, Tensor]:
+        """Losses of the batch of this step (see loop.train_stage)."""
+        rng = np.random.default_rng([30, step])
+        images, masks, points, labels = [], [], [], []
+        while len(images) < batch:
+            image, instances, objects = cache[int(rng.integers(len(cache)))]
+            seen = [o for o in objects if o.visible and (instances == o.label).any()]
+            if not seen:
+                continue
+            if rng.random() < 0.5:
+                image, instances = image[:, ::-1], instances[:, ::-1]
+            images.append(image)
+            for _ in range(PROMPTS):
+                mask = instances == seen[rng.integers(len(seen))].label
+                prompt = draw_prompt(mask, rng)
+                masks.append(mask)
+                points.append(prompt[0])
+                labels.append(prompt[1])
+        pixels = torch.from_numpy(change_light(np.stack(images), rng)).permute(0, 3, 1, 2).float() / 255
+        shape = (batch, PROMPTS, POINTS)
+        embeddings = self.model.encode_image(pixels)
+        logits, predicted = self.model.decode(
+            embeddings, torch.from_numpy(np.stack(points)).view(*shape, 2), torch.from_numpy(np.stack(labels)).view(shape),
+            size=(SIDE, SIDE),
+        )  # fmt: skip
+        logits, predicted = logits.flatten(0, 1), predicted.flatten(0, 1)
+        target = torch.from_numpy(np.stack(masks)).float()[:, None]
+        target = F.interpolate(target, logits.shape[-2:], mode="area" if logits.shape[-1] < SIDE else "bilinear")[:, 0]
+        each, iou = mask_losses(logits, target)
+        best = each.min(1).values.mean()
+        iou_error = F.mse_loss(predicted, iou)
+        loss = best + 0.05 * each.mean() + iou_error
+        with torch.no_grad():
+            chosen = iou.gather(1, predicted.argmax(1, keepdim=True)).mean()
+        return {"loss": loss, "best": best, "iou_error": iou_error, "iou": chosen, "best_iou": iou.max(1).values.mean()}

@@ -1,0 +1,88 @@
+"""The three training stages of the tabletop profile, and the sizes of its two networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from esam_perception.matching.configuration import BlipArchitecture, TowerSize, build_blip
+from esam_perception.matching.tokenizer import BlipTokenizer
+from esam_perception.segmentation import EfficientSam, EfficientSamConfig
+from esam_perception.training.data import SIDE, SceneCache
+from esam_perception.training.image_tower import ImageTowerStage
+from esam_perception.training.loop import train_stage
+from esam_perception.training.matching import MatchingStage
+from esam_perception.training.segmentation import SegmentationStage
+from esam_perception.training.vocabulary import tabletop_vocabulary
+
+BLIP = BlipArchitecture(
+    image_size=SIDE,
+    patch_size=16,
+    vision=TowerSize(192, 6, 3, 576),
+    text=TowerSize(192, 4, 3, 576),
+    vocab_size=len(tabletop_vocabulary()),
+    max_position_embeddings=40,
+    max_length=35,
+    projection_dim=64,
+    gradcam_layer=2,
+    stem=(24, 48, 96),
+)
+EFFICIENT_SAM = EfficientSamConfig(
+    image_size=252,
+    patch_size=12,
+    embed_dim=128,
+    depth=5,
+    num_heads=4,
+    mlp_ratio=3.0,
+    position_grid=21,
+    neck_dim=128,
+    decoder_heads=4,
+    decoder_mlp_dim=256,
+    upscaling_dims=(48, 24),
+    iou_head_dim=128,
+)
+# Crops of this side cost little more than half a whole image; objects keep their size.
+CROP_SIDE, CROP_SHARE = 192, 0.7
+
+
+def write_vocabulary(folder: Path) -> Path:
+    """Write vocab.txt into `folder`; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(tabletop_vocabulary()) + "\n", encoding="utf-8")
+    return path
+
+
+def new_matching_stage(work_dir: Path) -> MatchingStage:
+    """Stage 2 with fresh weights."""
+    torch.manual_seed(0)
+    tokenizer = BlipTokenizer(write_vocabulary(work_dir), BLIP.max_length)
+    return MatchingStage(build_blip(BLIP), tokenizer, BLIP.gradcam_layer)
+
+
+def train_image_tower(work_dir: Path, cache: SceneCache, steps: int) -> None:
+    """Stage 1; checkpoint `image_tower.pt` in `work_dir`."""
+    torch.manual_seed(0)
+    stage = ImageTowerStage(build_blip(BLIP).vision_model)
+    train_stage("image_tower", work_dir, stage, lambda step: stage.loss_of_crops(cache, step, 32), steps, 2e-3, warm_up=200)
+
+
+def train_matching(work_dir: Path, cache: SceneCache, steps: int, batch: int = 24) -> None:
+    """Stage 2, from the image tower of stage 1; checkpoint `matching.pt`."""
+    stage = new_matching_stage(work_dir)
+    tower = torch.load(work_dir / "image_tower.pt", map_location="cpu", weights_only=True)["modules"]
+    for prefix, module in (("vision_model.", stage.blip.vision_model), ("names.", stage.names)):
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tower.items() if k.startswith(prefix)})
+
+    def loss_of(step: int):
+        return stage.loss_of_scenes(cache, step, batch, CROP_SIDE if step < CROP_SHARE * steps else SIDE)
+
+    train_stage("matching", work_dir, stage, loss_of, steps, 7e-4, warm_up=100)
+
+
+def train_segmentation(work_dir: Path, cache: SceneCache, steps: int, batch: int = 8) -> None:
+    """Stage 3; checkpoint `segmentation.pt`."""
+    torch.manual_seed(0)
+    stage = SegmentationStage(EfficientSam(EFFICIENT_SAM))
+    train_stage("segmentation", work_dir, stage, lambda step: stage.loss_of_clicks(cache, step, batch), steps, 8e-4)

@@ -1,0 +1,131 @@
+"""The types that travel from camera to message. One definition each; numpy only, no ROS, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+
+class Verdict(IntEnum):
+    """What the scores say about the presence of the queried thing. Values equal esam_perception/msg/Match."""
+
+    UNSURE = 0
+    MATCH = 1
+    NO_MATCH = 2
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Pinhole intrinsics in pixels of an image of `width` x `height` (no distortion: rectified images)."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera frame.
+
+    image: uint8 [H, W, 3] RGB.
+    stamp: acquisition time in nanoseconds since the epoch of the camera's clock; never altered.
+    frame_id: coordinate frame of the camera; never altered.
+    depth: float32 [H, W] metres, NaN where invalid, or None.
+    """
+
+    image: np.ndarray
+    stamp: int = 0
+    frame_id: str = ""
+    depth: np.ndarray | None = None
+    intrinsics: Intrinsics | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A phrase to look for. A threshold of 0 means: the caller's default (node parameter, else profile)."""
+
+    text: str
+    id: str = ""
+    match_threshold: float = 0.0
+    reject_threshold: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """The id, or the text where no id was given."""
+        return self.id or self.text
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One region that may be the queried thing.
+
+    label: 1..254, unique in a frame; the value of this segment's pixels in the label image.
+    mask: bool [H, W], native resolution.
+    probability: float32 [H, W] in 0..1, sigmoid of the mask logits, native resolution.
+    predicted_iou: EfficientSAM's own estimate of the mask's IoU.
+    box: (x, y, width, height) in pixels, tight around the mask; all 0 for an empty mask.
+    prompt_points: float32 [N, 2], (x, y) in pixels.
+    region_score: ITM probability of the masked crop; NaN if not computed.
+    """
+
+    label: int
+    mask: np.ndarray
+    probability: np.ndarray
+    predicted_iou: float
+    box: tuple[int, int, int, int]
+    prompt_points: np.ndarray
+    region_score: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Match:
+    """What the pipeline says of one query in one image.
+
+    itm_logits: (not match, match). itm_score: softmax(itm_logits)[1].
+    itc_similarity: cosine in -1..1.
+    confidence: calibrated probability that the thing is there; NaN if the profile has no calibration.
+    gradcam: float32 [G, G] in 0..1 (min-max), before fusion; the grid covers the whole (stretched) image.
+    heatmap: float32 [G, G] in 0..1, fused: alpha * gradcam + (1 - alpha) * mask.
+    peak: (x, y) in pixels, the maximum of the map fused at the resolution of the low-res mask.
+    segments: best first; empty unless the verdict is MATCH or segments were asked for always.
+    """
+
+    query: Query
+    verdict: Verdict
+    itm_logits: tuple[float, float]
+    itm_score: float
+    itc_similarity: float
+    confidence: float
+    gradcam: np.ndarray
+    heatmap: np.ndarray
+    peak: tuple[float, float]
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per stage of one frame. `age_at_start` and `publish` are filled by the ROS layer."""
+
+    age_at_start: float = 0.0
+    preprocess: float = 0.0
+    blip_image: float = 0.0
+    blip_text: float = 0.0
+    gradcam: float = 0.0
+    sam_image: float = 0.0
+    sam_decode: float = 0.0
+    fuse: float = 0.0
+    publish: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True)
+class Located:
+    """All matches of one image, in query order, with the time each stage took."""
+
+    matches: tuple[Match, ...]
+    timing: Timing = field(default_factory=Timing)

@@ -1,0 +1,59 @@
+"""Scores -> MATCH / UNSURE / NO_MATCH, and a calibrated confidence where the profile has a calibration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from esam_perception.types import Verdict
+
+
+@dataclass(frozen=True)
+class VerdictOptions:
+    """match_threshold: ITM scores from here on are a MATCH. reject_threshold: scores below are a NO_MATCH; between
+    them lies UNSURE. source: where the thresholds come from. temperature, bias: Platt scaling of the difference of
+    the two logits, or None where no calibration was fitted."""
+
+    match_threshold: float = 0.5
+    reject_threshold: float = 0.3
+    source: str = ""
+    temperature: float | None = None
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_thresholds(self.match_threshold, self.reject_threshold)
+        if self.temperature is not None and not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+
+
+def check_thresholds(match_threshold: float, reject_threshold: float) -> None:
+    """Raise ValueError unless 0 <= reject_threshold <= match_threshold <= 1."""
+    if not 0 <= reject_threshold <= match_threshold <= 1:
+        raise ValueError(
+            f"thresholds must satisfy 0 <= reject <= match <= 1, got reject {reject_threshold}, match {match_threshold}"
+        )
+
+
+def itm_score(itm_logits: tuple[float, float]) -> float:
+    """softmax(itm_logits)[1], without overflow."""
+    difference = itm_logits[1] - itm_logits[0]
+    if difference >= 0:
+        return 1 / (1 + math.exp(-difference))
+    return math.exp(difference) / (1 + math.exp(difference))
+
+
+def decide(score: float, match_threshold: float, reject_threshold: float) -> Verdict:
+    """The verdict on an ITM score in 0..1. A score that is not a number is UNSURE: it must never reach a gripper."""
+    if math.isnan(score):
+        return Verdict.UNSURE
+    if score >= match_threshold:
+        return Verdict.MATCH
+    return Verdict.NO_MATCH if score < reject_threshold else Verdict.UNSURE
+
+
+def confidence(itm_logits: tuple[float, float], options: VerdictOptions) -> float:
+    """Calibrated probability that the thing is there; NaN without a calibration (Platt 1999)."""
+    if options.temperature is None:
+        return math.nan
+    scaled = (itm_logits[1] - itm_logits[0]) / options.temperature + options.bias
+    return itm_score((0.0, scaled))
