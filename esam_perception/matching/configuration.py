@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import nn
 from transformers import BlipConfig, BlipForImageTextRetrieval
+
+from esam_perception.matching.stem import ConvolutionalStem
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,6 @@ def build_blip(architecture: BlipArchitecture) -> BlipForImageTextRetrieval:
     )
     model = BlipForImageTextRetrieval(config)
     if architecture.stem:
-        model.vision_model.embeddings.patch_embedding = convolutional_stem(architecture.stem, vision.hidden_size)
+        model.vision_model.embeddings.patch_embedding = ConvolutionalStem(architecture.stem, vision.hidden_size)
     return model
 
-
-def convolutional_stem(widths: tuple[int, ...], hidden_size: int) -> nn.Sequential:
-    """Convolutions of stride 2 instead of one patch projection (Xiao et al. 2021, "Early convolutions help transformers
-    see better"): a small tower trained from scratch on few images learns shapes several times faster with it."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in zip((3, *widths), widths):
-        layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.GroupNorm(1, outputs), nn.GELU()]
-    return nn.Sequential(*layers, nn.Conv2d(widths[-1], hidden_size, 3, 2, 1))

@@ -19,14 +19,14 @@ from esam_perception.training.vocabulary import tabletop_vocabulary
 BLIP = BlipArchitecture(
     image_size=SIDE,
     patch_size=16,
-    vision=TowerSize(192, 6, 3, 576),
+    vision=TowerSize(192, 4, 3, 576),
     text=TowerSize(192, 4, 3, 576),
     vocab_size=len(tabletop_vocabulary()),
     max_position_embeddings=40,
     max_length=35,
     projection_dim=64,
     gradcam_layer=2,
-    stem=(24, 48, 96),
+    stem=(32, 64, 96),
 )
 EFFICIENT_SAM = EfficientSamConfig(
     image_size=252,

@@ -1,0 +1,58 @@
+"""The `esam` command: only dispatches. Each subcommand lives in a module with `add_arguments(parser)` and `run(args)`,
+imported when it is asked for, so that help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "demo": ("esam_perception.ros.demo", "show it all: simulated camera, node, queries, a table and a contact sheet"),
+    "locate": ("esam_perception.locate", "look for phrases in image files, without ROS"),
+    "fetch": ("esam_perception.weights", "fetch the published weights of a profile, once"),
+    "train": ("esam_perception.training.train", "train the bundled tabletop profile"),
+    "evaluate": ("esam_perception.training.evaluate", "measure a profile on held-out scenes"),
+}
+EXAMPLES = """examples:
+  ./esam demo                                         everything, in one command
+  ./esam demo --query "the red mug" --seconds 20      your own words
+  ./esam locate photo.jpg "the red mug" --output out  no ROS: table, masks, picture
+  ./esam fetch blip_base                              the published models, for photographs
+  ./esam evaluate tabletop --scenes 200 --seed 900000
+  ./esam COMMAND --help                               what a command takes
+"""
+
+
+def build_parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser, with the arguments of `command` alone filled in."""
+    parser = argparse.ArgumentParser(
+        prog="esam", description="Text-queried perception for robots.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, text) in COMMANDS.items():
+        description = text[0].upper() + text[1:] + "."
+        subparser = subparsers.add_parser(name, help=text, description=description)
+        if name == command:
+            loaded = importlib.import_module(module)
+            loaded.add_arguments(subparser)
+            subparser.set_defaults(run=loaded.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (2 for wrong usage)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in argv if word in COMMANDS), None)
+    args = build_parser(command).parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

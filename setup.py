@@ -1,0 +1,29 @@
+"""`pip install .`: the ROS-free library and the `esam` command. ROS users build with CMake (package.xml)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def requirements(name: str) -> list[str]:
+    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+setup(
+    name="esam_perception",
+    version=re.search(r'__version__ = "(.+)"', (ROOT / "esam_perception/__init__.py").read_text(encoding="utf-8"))[1],
+    description="Text-queried perception for robots: BLIP image-text matching, Grad-CAM heatmaps, EfficientSAM masks",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["esam_perception", "esam_perception.*"]),
+    package_data={"esam_perception": ["models/*/*", "tabletop/clip/*"]},
+    install_requires=requirements("requirements.txt"),
+    extras_require={"tabletop": requirements("requirements-tabletop.txt"), "test": requirements("requirements-dev.txt")},
+    entry_points={"console_scripts": ["esam = esam_perception.cli:main"]},
+)
