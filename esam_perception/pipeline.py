@@ -125,15 +125,14 @@ class Pipeline:
         embeddings = self._encode_for_segmentation(image)
         watch.lap("sam_image")
         matches: list[Match] = []
-        label = 1
         for i, query in enumerate(asked):
             logits = (float(scores.itm_logits[i, 0]), float(scores.itm_logits[i, 1]))
             score = itm_score(logits)
             verdict = decide(score, *thresholds[i])
             gradcam = fusion.min_max(scores.gradcam[i])
-            wanted = (verdict is Verdict.MATCH or segment_always) and label <= LAST_LABEL
-            low_res, segment = self._segment(embeddings, gradcam, image.shape[:2], label if wanted else None, watch)
-            label += segment is not None
+            # the label is the query's place: stable from frame to frame while the queries stay the same
+            wanted = (verdict is Verdict.MATCH or segment_always) and i < LAST_LABEL
+            low_res, segment = self._segment(embeddings, gradcam, image.shape[:2], i + 1 if wanted else None, watch)
             matches.append(
                 Match(
                     query=query,
@@ -150,6 +149,10 @@ class Pipeline:
             )
             watch.lap("fuse")
         return Located(tuple(matches), watch.timing())
+
+    def check_text(self, text: str) -> None:
+        """Raise ValueError for a query text with no words to look for."""
+        self._matcher.tokenizer.tokens(text)
 
     def _thresholds(self, query: Query, match_threshold: float, reject_threshold: float) -> tuple[float, float]:
         options = self.profile.verdict

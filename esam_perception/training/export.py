@@ -66,7 +66,7 @@ def export_profile(work_dir: Path, output: Path, verdict: VerdictOptions | None 
         verdict=verdict or VerdictOptions(source="defaults, not fitted"),
         training={
             "first_seed": data.TRAIN_SEED,
-            "versions": {"torch": torch.__version__, "transformers": transformers.__version__,
+            "versions": {"torch": str(torch.__version__), "transformers": transformers.__version__,
                          "mujoco": mujoco.__version__, "python": platform.python_version()},  # fmt: skip
             "last_step": steps,
         },

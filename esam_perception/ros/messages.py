@@ -1,0 +1,109 @@
+"""The one place that knows both the core's types and the ROS messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point32
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from esam_perception import msg
+from esam_perception.fusion import native_heatmap
+from esam_perception.ros.encodings import fill_image
+from esam_perception.types import Match, Query, Segment, Timing
+
+NANOSECONDS = 1_000_000_000
+
+
+def to_nanoseconds(stamp: Time) -> int:
+    """Nanoseconds of a builtin_interfaces/Time."""
+    return stamp.sec * NANOSECONDS + stamp.nanosec
+
+
+def to_header(stamp: int, frame_id: str) -> Header:
+    """A header of a time in nanoseconds."""
+    return Header(stamp=Time(sec=stamp // NANOSECONDS, nanosec=stamp % NANOSECONDS), frame_id=frame_id)
+
+
+def query_array_message(queries: Iterable[Query], header: Header) -> msg.QueryArray:
+    """The queries as a message; ids are filled in."""
+    array = msg.QueryArray(header=header)
+    for q in queries:
+        array.queries.append(
+            msg.Query(id=q.key, text=q.text, match_threshold=q.match_threshold, reject_threshold=q.reject_threshold)
+        )
+    return array
+
+
+def segment_message(segment: Segment, header: Header) -> msg.Segment:
+    """A segment without its 3D target."""
+    message = msg.Segment(label=segment.label, predicted_iou=segment.predicted_iou, region_score=segment.region_score)
+    fill_image(message.mask, segment.mask.view(np.uint8) * np.uint8(255), "mono8", header)
+    box = message.box
+    box.x_offset, box.y_offset, box.width, box.height = segment.box
+    message.prompt_points = [Point32(x=float(x), y=float(y)) for x, y in segment.prompt_points]
+    return message
+
+
+def match_message(match: Match, header: Header) -> msg.Match:
+    """A match with its maps and segments."""
+    message = msg.Match(
+        query_id=match.query.key,
+        text=match.query.text,
+        verdict=int(match.verdict),
+        itm_logits=[float(value) for value in match.itm_logits],
+        itm_score=match.itm_score,
+        itc_similarity=match.itc_similarity,
+        confidence=match.confidence,
+        segments=[segment_message(segment, header) for segment in match.segments],
+    )
+    fill_image(message.heatmap, match.heatmap, "32FC1", header)
+    fill_image(message.gradcam, match.gradcam, "32FC1", header)
+    return message
+
+
+def timing_message(timing: Timing) -> msg.Timing:
+    """Milliseconds per stage."""
+    return msg.Timing(**{name: float(getattr(timing, name)) for name in Timing.__dataclass_fields__})
+
+
+def label_image(matches: Sequence[Match], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, confidence), both uint8 [H, W]: the label of the segment that is surest of each pixel, and how sure
+    (0..255); 0 where there is none."""
+    labels = np.zeros((height, width), np.uint8)
+    best = np.zeros((height, width), np.float32)
+    for segment in (segment for match in matches for segment in match.segments):
+        wins = segment.mask & (segment.probability > best)
+        labels[wins] = segment.label
+        best[wins] = segment.probability[wins]
+    return labels, np.rint(best * 255).astype(np.uint8)
+
+
+def joint_heatmap(matches: Sequence[Match], alpha: float, height: int, width: int) -> np.ndarray:
+    """float32 [H, W] in 0..1: the maximum over the queries of their fused heatmaps at native resolution.
+
+    A match without segments has no mask at native resolution; its map is the one of the patch grid.
+    """
+    joint = np.zeros((height, width), np.float32)
+    for match in matches:
+        if match.segments:
+            own = native_heatmap(match.gradcam, match.segments[0].probability, alpha, height, width)
+        else:
+            own = native_heatmap(match.heatmap, None, alpha, height, width)
+        np.maximum(joint, own, out=joint)
+    return joint
+
+
+def image_message(pixels: np.ndarray, encoding: str, header: Header) -> Image:
+    """A sensor_msgs/Image (see encodings.fill_image)."""
+    return fill_image(Image(), pixels, encoding, header)
+
+
+def jpeg_message(rgb: np.ndarray, header: Header, quality: int = 85) -> CompressedImage:
+    """A JPEG of uint8 [H, W, 3] RGB."""
+    _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return CompressedImage(header=header, format="jpeg", data=data.tobytes())

@@ -1,0 +1,77 @@
+"""The node's publications about a frame. What nobody listens to is not made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from esam_perception import msg
+from esam_perception.drawing import draw_matches
+from esam_perception.ros import messages
+from esam_perception.types import Located, Query, Timing
+
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # comes with apt's ROS, not with the PyPI wheels: label_info is published where it is installed
+    LabelInfo = None
+
+RELIABLE = QoSProfile(depth=5)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Outputs:
+    """Publishers of one node. The per-frame ones are lifecycle publishers: silent unless the node is active."""
+
+    def __init__(self, node) -> None:
+        self._matches = node.create_lifecycle_publisher(msg.MatchArray, "esam/matches", RELIABLE)
+        self._mask = node.create_lifecycle_publisher(Image, "esam/mask", RELIABLE)
+        self._confidence = node.create_lifecycle_publisher(Image, "esam/confidence", RELIABLE)
+        self._heatmap = node.create_lifecycle_publisher(Image, "esam/heatmap", RELIABLE)
+        self._overlay = node.create_lifecycle_publisher(Image, "esam/overlay", RELIABLE)
+        self._overlay_compressed = node.create_lifecycle_publisher(CompressedImage, "esam/overlay/compressed", RELIABLE)
+        self._active_queries = node.create_publisher(msg.QueryArray, "esam/active_queries", LATCHED)
+        self._label_info = node.create_publisher(LabelInfo, "esam/label_info", LATCHED) if LabelInfo else None
+
+    def publish_queries(self, queries: tuple[Query, ...], header: Header) -> None:
+        """The latched topics about the active queries."""
+        self._active_queries.publish(messages.query_array_message(queries, header))
+        if self._label_info is not None:
+            classes = [VisionClass(class_id=i, class_name=query.key) for i, query in enumerate(queries, start=1)]
+            self._label_info.publish(LabelInfo(header=header, class_map=classes, threshold=0.5))
+
+    def publish(self, image: np.ndarray, located: Located, header: Header, alpha: float, jpeg_quality: int, about: dict) -> Timing:
+        """Publish everything about a frame, `matches` last: its timing includes the others. Returns that timing.
+
+        about: the fields of MatchArray that describe the node (profile, weights_sha256, counters).
+        """
+        began = time.perf_counter()
+        height, width = image.shape[:2]
+        found = located.matches
+        if _heard(self._mask) or _heard(self._confidence):
+            labels, confidence = messages.label_image(found, height, width)
+            self._mask.publish(messages.image_message(labels, "mono8", header))
+            self._confidence.publish(messages.image_message(confidence, "mono8", header))
+        if _heard(self._heatmap):
+            joint = messages.joint_heatmap(found, alpha, height, width)
+            self._heatmap.publish(messages.image_message(joint, "32FC1", header))
+        if _heard(self._overlay) or _heard(self._overlay_compressed):
+            picture = draw_matches(image, found)
+            if _heard(self._overlay):
+                self._overlay.publish(messages.image_message(picture, "rgb8", header))
+            if _heard(self._overlay_compressed):
+                self._overlay_compressed.publish(messages.jpeg_message(picture, header, jpeg_quality))
+        array = msg.MatchArray(header=header, matches=[messages.match_message(match, header) for match in found], **about)
+        spent = 1000 * (time.perf_counter() - began)
+        timing = replace(located.timing, publish=spent, total=located.timing.total + spent)
+        array.timing = messages.timing_message(timing)
+        self._matches.publish(array)
+        return timing
+
+
+def _heard(publisher) -> bool:
+    return publisher.get_subscription_count() > 0

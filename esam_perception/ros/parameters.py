@@ -1,0 +1,65 @@
+"""The parameters of the node `esam`: one table of name, default, meaning and range. config/esam.yaml holds the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """low, high: inclusive range of numbers. choices: the words a string may be. read_only: fixed at start."""
+
+    name: str
+    default: bool | int | float | str
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """What ROS shows of it and enforces."""
+        described = ParameterDescriptor(description=self.description, read_only=self.read_only)
+        if self.choices:
+            described.additional_constraints = "one of: " + ", ".join(self.choices)
+        if self.low is not None and isinstance(self.default, float):
+            described.floating_point_range = [FloatingPointRange(from_value=float(self.low), to_value=float(self.high))]
+        elif self.low is not None:
+            described.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)]
+        return described
+
+
+PARAMETERS = (
+    Parameter("autostart", True, "configure and activate at start; false: wait for a lifecycle manager", read_only=True),
+    Parameter("model", "auto", "profile: auto, tabletop, blip_base, blip_large, or a directory with a profile.yaml"),
+    Parameter("device", "auto", "auto (CUDA if there is one), cpu, or cuda[:N]"),
+    Parameter("threads", 1, "CPU threads of torch; two on two contended cores are slower than one", 1, 256),
+    Parameter("image", "/camera/image_raw", "topic of the camera's images"),
+    Parameter("image_transport", "raw", "raw (sensor_msgs/Image) or compressed (<image>/compressed)", choices=("raw", "compressed")),
+    Parameter("camera_info", "", "topic of the intrinsics; empty: camera_info beside the image topic. Not used before 3D targets are"),
+    Parameter("depth", "", "topic of depth images registered to the image; empty: off. Not used before 3D targets are"),
+    Parameter("reliability", "best_effort", "of the image subscription: best_effort takes from any camera", choices=("best_effort", "reliable")),
+    Parameter("queries", "", "queries that are active at start, separated by ;"),
+    Parameter("match_threshold", 0.0, "ITM scores from here on are a MATCH; 0: the profile's", 0.0, 1.0),
+    Parameter("reject_threshold", 0.0, "ITM scores below are a NO_MATCH; 0: the profile's", 0.0, 1.0),
+    Parameter("segment_always", False, "give segments whatever the verdict"),
+    Parameter("max_age", 0.0, "seconds; frames older than this when their turn comes are dropped and counted; 0: never", 0.0, 3600.0),
+    Parameter("jpeg_quality", 85, "of overlay/compressed", 1, 100),
+)  # fmt: skip
+
+
+def declare(node) -> None:
+    """Declare all of them on a node, with their descriptions and ranges."""
+    for parameter in PARAMETERS:
+        node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+
+
+def value(node, name: str):
+    """The value of a declared parameter. Raises ValueError for a word that is not among its choices."""
+    parameter = next(p for p in PARAMETERS if p.name == name)
+    given = node.get_parameter(name).value
+    if parameter.choices and given not in parameter.choices:
+        raise ValueError(f"parameter {name} is '{given}', it must be one of: {', '.join(parameter.choices)}")
+    return given
