@@ -1,0 +1,58 @@
+"""The simulated tabletop before the node `esam`, and RViz if asked for: ros2 launch esam_perception demo.launch.py rviz:=true
+
+Then ask: ros2 topic pub --once /esam/query std_msgs/msg/String "{data: 'the red mug; a banana'}"
+"""
+
+import os
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+SHARE = Path(get_package_share_directory("esam_perception"))
+
+
+def generate_launch_description():
+    profile = str(SHARE / "config" / "fastdds.xml")
+    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # the second is the older distros'
+    environment = {} if any(os.environ.get(name) for name in names) else {name: profile for name in names}
+    camera = Node(
+        package="esam_perception",
+        executable="simulated_camera",
+        name="simulated_camera",
+        parameters=[{
+            "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int),
+            "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
+            "scene_period": ParameterValue(LaunchConfiguration("scene_period"), value_type=float),
+        }],
+        additional_env=environment,
+        output="screen",
+    )  # fmt: skip
+    perception = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(SHARE / "launch" / "esam.launch.py")),
+        launch_arguments={
+            "image": "/camera/image_raw",
+            "depth": "/camera/depth/image_raw",
+            "camera_info": "/camera/camera_info",
+            "model": LaunchConfiguration("model"),
+            "device": LaunchConfiguration("device"),
+            "log_level": LaunchConfiguration("log_level"),
+            "rviz": LaunchConfiguration("rviz"),
+        }.items(),
+    )
+    return LaunchDescription([
+        DeclareLaunchArgument("model", default_value="tabletop", description="tabletop was trained on these scenes"),
+        DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, or cuda[:N]"),
+        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+        DeclareLaunchArgument("rviz", default_value="true", description="start RViz with the package's view"),
+        DeclareLaunchArgument("seed", default_value="900000", description="which scene"),
+        DeclareLaunchArgument("rate", default_value="5.0", description="images a second"),
+        DeclareLaunchArgument("scene_period", default_value="20.0", description="seconds of a scene; 0: always the same"),
+        camera,
+        perception,
+    ])  # fmt: skip

@@ -1,0 +1,121 @@
+"""The node `esam`, and RViz if asked for: ros2 launch esam_perception esam.launch.py image:=/camera/color/image_raw
+
+An argument that is given wins over params_file; one that is not given leaves the parameter as params_file says.
+"""
+
+import os
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+SHARE = Path(get_package_share_directory("esam_perception"))
+# Arguments that are parameters of the node too, and their types.
+PARAMETERS = {
+    "use_sim_time": bool,
+    "autostart": bool,
+    "image": str,
+    "depth": str,
+    "camera_info": str,
+    "image_transport": str,
+    "model": str,
+    "device": str,
+}
+# What config/esam.rviz shows, by the names it has without a namespace.
+SHOWN = ("overlay", "overlay/compressed", "mask", "heatmap", "targets", "target_poses", "points")
+
+
+def generate_launch_description():
+    given = {}
+
+    def note_given(context):
+        # before the defaults are filled in below, only what the user gave is there
+        given.update(context.launch_configurations)
+
+    return LaunchDescription([
+        OpaqueFunction(function=note_given),
+        DeclareLaunchArgument("namespace", default_value="", description="puts esam/... topics below it"),
+        DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "esam.yaml"), description="the node's parameters"),
+        DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
+        DeclareLaunchArgument("autostart", default_value="true", description="configure and activate at start"),
+        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+        DeclareLaunchArgument("image", default_value="/camera/image_raw", description="topic of the camera's images"),
+        DeclareLaunchArgument("depth", default_value="", description="topic of depth images registered to the image; empty: off"),
+        DeclareLaunchArgument("camera_info", default_value="", description="topic of the intrinsics; empty: beside the image topic"),
+        DeclareLaunchArgument("image_transport", default_value="raw", description="raw, or compressed: <image>/compressed"),
+        DeclareLaunchArgument("model", default_value="auto", description="auto, tabletop, blip_base, blip_large, or a directory"),
+        DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, or cuda[:N]"),
+        DeclareLaunchArgument("rviz", default_value="false", description="start RViz with the package's view"),
+        DeclareLaunchArgument("respawn", default_value="false", description="start the node again when it dies"),
+        DeclareLaunchArgument("fastdds_profile", default_value=str(SHARE / "config" / "fastdds.xml"),
+                              description="XML with shared memory for large images; empty: none"),
+        OpaqueFunction(function=lambda context: start(context.launch_configurations, given)),
+    ])  # fmt: skip
+
+
+def start(arguments, given):
+    """The nodes for these values of the arguments. given: those that the user gave."""
+    namespace = arguments["namespace"].strip("/")
+    environment = transport_environment(arguments["fastdds_profile"])
+    overrides = {
+        name: ParameterValue(arguments[name], value_type=kind) for name, kind in PARAMETERS.items() if name in given
+    }
+    nodes = [
+        Node(
+            package="esam_perception",
+            executable="esam",
+            name="esam",
+            namespace=namespace,
+            parameters=[arguments["params_file"], overrides],
+            arguments=["--ros-args", "--log-level", arguments["log_level"]],
+            additional_env=environment,
+            output="screen",
+            respawn=is_true("respawn", arguments["respawn"]),
+            respawn_delay=2.0,
+        )
+    ]
+    if is_true("rviz", arguments["rviz"]):
+        nodes.append(rviz(namespace, is_true("use_sim_time", arguments["use_sim_time"]), environment))
+    return nodes
+
+
+def rviz(namespace, use_sim_time, environment):
+    """RViz with config/esam.rviz, or a line that says how to get it."""
+    if "rviz2" not in get_packages_with_prefixes():
+        distro = os.environ.get("ROS_DISTRO", "<distro>")
+        return LogInfo(msg=f"rviz2 is not installed: sudo apt-get install -y ros-{distro}-rviz2")
+    remappings = [(f"/esam/{topic}", f"/{namespace}/esam/{topic}") for topic in SHOWN if namespace]
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(SHARE / "config" / "esam.rviz")],
+        parameters=[{"use_sim_time": use_sim_time}],
+        remappings=remappings,
+        additional_env=environment,
+        output="log",
+    )
+
+
+def transport_environment(profile):
+    """Variables for processes that pass large images on. What the user has set stays."""
+    wanted = {
+        # large images: keep freed memory instead of giving it back and asking for it again with every frame
+        "MALLOC_TRIM_THRESHOLD_": "268435456",
+        "MALLOC_MMAP_THRESHOLD_": "268435456",
+        "MALLOC_TOP_PAD_": "67108864",
+    }
+    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # the second is the older distros'
+    if profile and not any(os.environ.get(name) for name in names):
+        wanted.update({name: profile for name in names})
+    return {name: value for name, value in wanted.items() if not os.environ.get(name)}
+
+
+def is_true(name, text):
+    """A launch argument as bool. Raises ValueError for what is neither true nor false."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError(f"launch argument {name} is '{text}', it must be true or false")
+    return words[text.lower()]
