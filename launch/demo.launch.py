@@ -1,4 +1,4 @@
-"""The simulated tabletop before the node `esam`, and RViz if asked for: ros2 launch esam_perception demo.launch.py rviz:=true
+"""The simulated tabletop before the node `esam`, and RViz: ros2 launch esam_perception demo.launch.py
 
 Then ask: ros2 topic pub --once /esam/query std_msgs/msg/String "{data: 'the red mug; a banana'}"
 """
@@ -52,7 +52,7 @@ def generate_launch_description():
         DeclareLaunchArgument("rviz", default_value="true", description="start RViz with the package's view"),
         DeclareLaunchArgument("seed", default_value="900000", description="which scene"),
         DeclareLaunchArgument("rate", default_value="5.0", description="images a second"),
-        DeclareLaunchArgument("scene_period", default_value="20.0", description="seconds of a scene; 0: always the same"),
+        DeclareLaunchArgument("scene_period", default_value="20.0", description="seconds of a scene; 0: one scene"),
         camera,
         perception,
     ])  # fmt: skip
