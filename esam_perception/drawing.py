@@ -24,8 +24,9 @@ def put_text(image: np.ndarray, text: str, position: tuple[int, int], colour: tu
     cv2.putText(image, text, position, _FONT, scale, colour, 1, cv2.LINE_AA)
 
 
-def draw_matches(image: np.ndarray, matches: Sequence[Match]) -> np.ndarray:
-    """A copy of the image, uint8 [H, W, 3] RGB, with every segment tinted and outlined, and a line of text a query."""
+def draw_matches(image: np.ndarray, matches: Sequence[Match], captions: bool = True) -> np.ndarray:
+    """A copy of the image, uint8 [H, W, 3] RGB, with every segment tinted and outlined; with `captions`, its name beside
+    it, and a line of text a query."""
     canvas = image.copy()
     scale = max(0.4, image.shape[0] / 960)
     for i, match in enumerate(matches):
@@ -36,8 +37,9 @@ def draw_matches(image: np.ndarray, matches: Sequence[Match]) -> np.ndarray:
             contours, _ = cv2.findContours(segment.mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(canvas, contours, -1, colour, max(1, round(scale * 2)))
             x, y, _, _ = segment.box
-            put_text(canvas, match.query.text[:40], (x, max(12, y - 5)), colour, scale)
-    for i, match in enumerate(matches):
+            if captions:
+                put_text(canvas, match.query.text[:40], (x, max(12, y - 5)), colour, scale)
+    for i, match in enumerate(matches if captions else ()):
         line = f"{match.query.text[:48]}: {VERDICT_NAMES[match.verdict]} {match.itm_score:.2f}"
         put_text(canvas, line, (6, round((i + 1) * 34 * scale)), VERDICT_COLOURS[match.verdict], scale)
     return canvas
@@ -51,20 +53,18 @@ def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 
 
 def contact_sheet(image: np.ndarray, matches: Sequence[Match], width: int = 320) -> np.ndarray:
-    """One picture of it all: a row a query (image with its mask, heatmap, mask), under the image with all masks.
+    """One picture of it all: the image and all its masks large, then a row a query (where, heatmap, verdict, mask).
 
     uint8 RGB, four columns of `width` pixels.
     """
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
 
-    def tile(picture: np.ndarray, caption: str, colour=(255, 255, 255)) -> np.ndarray:
-        small = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=cv2.INTER_AREA)
-        put_text(small, caption, (6, height - 8), colour, 0.45)
+    def tile(picture: np.ndarray, caption: str, colour: tuple[int, int, int] = (255, 255, 255), columns: int = 1) -> np.ndarray:
+        size = (width * columns, max(1, round(image.shape[0] * width * columns / image.shape[1])))
+        small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
+        put_text(small, caption, (6, size[1] - 8), colour, 0.45)
         return small
 
-    blank = np.zeros_like(image)
-    top = [tile(image, "image"), tile(draw_matches(image, matches), "all queries")]
-    rows = [np.concatenate([*top, tile(blank, ""), tile(blank, "")], axis=1)]
+    rows = [np.concatenate([tile(image, "image", columns=2), tile(draw_matches(image, matches), "all queries", columns=2)], axis=1)]
     for match in matches:
         mask = np.zeros_like(image)
         for segment in match.segments:
@@ -73,15 +73,11 @@ def contact_sheet(image: np.ndarray, matches: Sequence[Match], width: int = 320)
         verdict = f"{VERDICT_NAMES[match.verdict]} {match.itm_score:.2f}"
         seen = image.copy()
         cv2.drawMarker(seen, (round(match.peak[0]), round(match.peak[1])), (255, 255, 255), cv2.MARKER_CROSS, 18, 2)
-        rows.append(
-            np.concatenate(
-                [
-                    tile(seen, match.query.text[:40]),
-                    tile(draw_heatmap(image, match.heatmap), "fused heatmap"),
-                    tile(draw_matches(image, [match]), verdict, VERDICT_COLOURS[match.verdict]),
-                    tile(mask, iou),
-                ],
-                axis=1,
-            )
-        )
+        tiles = [
+            tile(seen, match.query.text[:40]),
+            tile(draw_heatmap(image, match.heatmap), "fused heatmap"),
+            tile(draw_matches(image, [match], captions=False), verdict, VERDICT_COLOURS[match.verdict]),
+            tile(mask, iou),
+        ]
+        rows.append(np.concatenate(tiles, axis=1))
     return np.concatenate(rows)

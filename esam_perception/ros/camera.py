@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -77,6 +79,8 @@ def spin_camera(make_node, args: list[str] | None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     finally:
+        # launch and a terminal may both send SIGINT: the second must not break the first one's clean end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

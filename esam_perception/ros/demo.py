@@ -119,7 +119,9 @@ def _listen(args: argparse.Namespace, listener, children: list[Child]) -> int:
 
     has_truth = args.image is None
     wait_for(lambda: listener.image_count > 0 and (listener.scene is not None or not has_truth), "the camera")
-    queries = args.query or _queries_of(listener.scene, args.seed)
+    # the camera moves, and with it the phrases that come with every frame: one scene's phrases are the truth
+    scene = listener.scene
+    queries = args.query or _queries_of(scene, args.seed)
     wait_for(listener.node_is_there, "the node")
     listener.ask(queries)
     wait_for(lambda: listener.results_for(queries) > 0, "the first result")
@@ -128,7 +130,7 @@ def _listen(args: argparse.Namespace, listener, children: list[Child]) -> int:
     while time.monotonic() < end or listener.results_for(queries) == 0:
         listener.spin(0.1)
         _check(children)
-    _report(args, listener, queries)
+    _report(args, listener, scene, queries)
     return 0
 
 
@@ -148,11 +150,11 @@ def _truth_of(scene: dict | None, text: str) -> dict | None:
     return next((p for p in scene["phrases"] if p["text"] == text), None) if scene else None
 
 
-def _report(args: argparse.Namespace, listener, queries: list[str]) -> None:
+def _report(args: argparse.Namespace, listener, scene: dict | None, queries: list[str]) -> None:
     frames = listener.complete_frames(queries)
     rows = []
     for i, text in enumerate(queries):
-        truth = _truth_of(listener.scene, text)
+        truth = _truth_of(scene, text)
         matches = [frame.array.matches[i] for frame in frames]
         ious = [frame.true_iou(i, truth["labels"]) for frame in frames] if truth and truth["true"] else []
         verdicts = [listener.verdict_name(match) for match in matches]

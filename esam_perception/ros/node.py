@@ -6,6 +6,7 @@ Callbacks only store: the newest image goes into a slot, a worker thread takes i
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -348,6 +349,8 @@ def main(args: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        # launch and a terminal may both send SIGINT: the second must not break the first one's clean end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         node.destroy_node()
         rclpy.try_shutdown()
     return 0

@@ -35,8 +35,9 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     environment.setdefault("ROS_LOCALHOST_ONLY", "1")  # the same, for Humble
     profile = fastdds_profile()
     if profile is not None:
-        for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-            environment.setdefault(name, str(profile))
+        # the older name is all that Humble and Jazzy know, and newer ones warn of it
+        old = environment.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+        environment.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
     # large images: keep freed memory instead of giving it back and asking for it again with every frame
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", "268435456")
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", "268435456")

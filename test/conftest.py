@@ -1,0 +1,69 @@
+"""What all tests share."""
+
+import os
+
+# two threads on two contended cores are slower than one; before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """Reference outputs of the official code; not part of this repository."""
+    path = Path(os.environ.get("ESAM_GOLDENS", ROOT.parent / "shared" / "goldens"))
+    if not path.is_dir():
+        pytest.skip(f"the goldens are not at hand ({path}); set ESAM_GOLDENS to their folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden_weights(goldens):
+    """The deterministic weights of the goldens: a function of a manifest to a state dict."""
+    import json
+
+    import torch
+
+    spec = importlib.util.spec_from_file_location("detweights", goldens / "detweights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def make(manifest: Path) -> dict:
+        entries = json.loads(manifest.read_text())["state_dict"]
+        return {k: torch.from_numpy(module.value(k, v["shape"])) for k, v in entries.items() if "float" in v["dtype"]}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_profile(tmp_path_factory) -> Path:
+    """The directory of a profile with tiny random networks: right in shape, meaningless in content."""
+    from test.tiny import write_tiny_profile
+
+    return write_tiny_profile(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def clip():
+    """The recorded clip's frames."""
+    from esam_perception.tabletop.clip import load_clip
+
+    return load_clip()
+
+
+@pytest.fixture(scope="session")
+def tabletop():
+    """The renderer at the usual size; skips where there is no off-screen GL."""
+    from esam_perception.tabletop import OffscreenGLError, Tabletop
+
+    try:
+        table = Tabletop(320, 240)
+    except OffscreenGLError as error:
+        pytest.skip(str(error))
+    yield table
+    table.close()
