@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from esam_perception.fusion import fuse
+from esam_perception.pipeline import Pipeline, bounding_box
+from esam_perception.profiles import ProfileError
+from esam_perception.types import Query, Verdict
+
+TEXTS = ["the red mug", "a banana", "something blue", "the zebra crossing"]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_profile):
+    return Pipeline.from_profile(str(tiny_profile), "cpu")
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+
+
+def test_matches_come_in_order_with_the_promised_shapes_and_ranges(pipeline, image):
+    located = pipeline.locate_timed(image, TEXTS, segment_always=True)
+    assert [match.query.text for match in located.matches] == TEXTS
+    for i, match in enumerate(located.matches):
+        for values in (match.gradcam, match.heatmap):
+            assert values.shape == (4, 4) and values.dtype == np.float32 and values.min() >= 0 and values.max() <= 1
+        assert match.gradcam.max() == pytest.approx(1) and match.gradcam.min() == 0
+        assert 0 <= match.itm_score <= 1 and -1 <= match.itc_similarity <= 1 and np.isnan(match.confidence)
+        assert 0 < match.peak[0] < 90 and 0 < match.peak[1] < 60
+        for segment in match.segments:
+            assert segment.label == i + 1
+            assert segment.mask.shape == (60, 90) and segment.mask.dtype == bool and segment.mask.any()
+            np.testing.assert_array_equal(segment.mask, segment.probability > 0.5)
+            assert segment.box == bounding_box(segment.mask)
+    timing = located.timing
+    stages = (timing.preprocess, timing.blip_image, timing.blip_text, timing.gradcam, timing.sam_image, timing.sam_decode)
+    assert all(stage > 0 for stage in stages) and timing.total >= sum(stages)
+
+
+def test_many_queries_at_once_equal_one_by_one(pipeline, image):
+    together = pipeline.locate(image, TEXTS, segment_always=True)
+    for text, match in zip(TEXTS, together):
+        alone = pipeline.locate(image, [text], segment_always=True)[0]
+        np.testing.assert_allclose(match.itm_logits, alone.itm_logits, atol=1e-4)
+        np.testing.assert_allclose(match.itc_similarity, alone.itc_similarity, atol=1e-5)
+        np.testing.assert_allclose(match.gradcam, alone.gradcam, atol=1e-3)
+        np.testing.assert_allclose(match.heatmap, alone.heatmap, atol=1e-2)
+
+
+def test_thresholds_of_query_argument_and_profile_in_this_order(pipeline, image):
+    score = pipeline.locate(image, ["the red mug"])[0].itm_score
+    assert 0.01 < score < 0.99  # else the thresholds below say nothing
+    always, never = Query("the red mug", match_threshold=score / 2), Query("the red mug", match_threshold=1.0, reject_threshold=1.0)
+    first, second = pipeline.locate(image, [always, never])
+    assert first.verdict is Verdict.MATCH and first.segments
+    assert second.verdict is Verdict.NO_MATCH and not second.segments
+    assert pipeline.locate(image, ["the red mug"], match_threshold=score / 2)[0].verdict is Verdict.MATCH
+    assert pipeline.locate(image, [never], match_threshold=score / 2)[0].verdict is Verdict.NO_MATCH
+    unsure = pipeline.locate(image, ["the red mug"], match_threshold=1.0, reject_threshold=score / 2)[0]
+    assert unsure.verdict is Verdict.UNSURE and not unsure.segments
+
+
+def test_the_fused_map_is_what_fusion_says(pipeline, image):
+    match = pipeline.locate(image, ["the red mug"], segment_always=True)[0]
+    again = fuse(match.gradcam, match.segments[0].probability, pipeline.profile.fusion.alpha)
+    # the pipeline fuses the low-res mask, here the native one is brought to the grid
+    np.testing.assert_allclose(match.heatmap, again, atol=0.12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 300, 3), (64, 64, 3), (480, 2, 3)])
+def test_any_image_size_works(pipeline, shape):
+    match = pipeline.locate(np.full(shape, 128, np.uint8), ["the red mug"], segment_always=True)[0]
+    assert np.isfinite(match.heatmap).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8), None]
+)
+def test_images_of_another_kind_are_errors(pipeline, wrong):
+    with pytest.raises(ValueError, match="image"):
+        pipeline.locate(wrong, ["the red mug"])
+
+
+@pytest.mark.parametrize("text", ["", "   ", "!!!", "...\n"])
+def test_a_query_with_no_words_is_an_error(pipeline, image, text):
+    with pytest.raises(ValueError, match="no words"):
+        pipeline.locate(image, ["the red mug", text])
+
+
+def test_no_queries_give_no_matches(pipeline, image):
+    assert pipeline.locate(image, []) == []
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=80))
+def test_any_text_is_answered_or_refused(pipeline, text):
+    image = np.zeros((8, 8, 3), np.uint8)
+    try:
+        pipeline.check_text(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            pipeline.locate(image, [text])
+        return
+    (match,) = pipeline.locate(image, [text])
+    assert np.isfinite(match.itm_logits).all()
+
+
+def test_an_endless_query_is_cut_to_the_models_length(pipeline, image):
+    assert np.isfinite(pipeline.locate(image, ["mug " * 5000])[0].itm_score)
+
+
+def test_a_device_that_is_not_there_is_an_error(tiny_profile):
+    with pytest.raises(ValueError, match="device"):
+        Pipeline.from_profile(str(tiny_profile), "quantum")
+
+
+def test_a_profile_whose_sizes_do_not_fit_its_weights_is_an_error(tiny_profile, tmp_path):
+    import shutil
+
+    broken = shutil.copytree(tiny_profile, tmp_path / "broken")
+    path = broken / "profile.yaml"
+    path.write_text(path.read_text().replace("projection_dim: 16", "projection_dim: 8"))
+    with pytest.raises(ProfileError, match="vision_proj.weight"):
+        Pipeline.from_profile(str(broken), "cpu")
+
+
+def test_the_bundled_profile_finds_what_is_there(clip):
+    """The trained weights on a recorded frame of a scene they were never trained on."""
+    pipeline = Pipeline.from_profile("tabletop", "cpu")
+    frame = clip[0]
+    true = [p for p in frame.phrases if p.true and p.kind == "colour_category"]
+    matches = pipeline.locate(frame.image, [p.text for p in true], segment_always=True)
+    hits = [frame.instances[int(m.peak[1]), int(m.peak[0])] in p.labels for p, m in zip(true, matches)]
+    assert sum(hits) >= 0.6 * len(true)
