@@ -18,9 +18,12 @@ SHARE = Path(get_package_share_directory("esam_perception"))
 
 
 def generate_launch_description():
-    profile = str(SHARE / "config" / "fastdds.xml")
-    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # the second is the older distros'
-    environment = {} if any(os.environ.get(name) for name in names) else {name: profile for name in names}
+    # as in esam.launch.py: one camera frame must fit into Fast DDS' shared memory; what the user has set stays
+    old, new = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
+    environment = {}
+    if not os.environ.get(old) and not os.environ.get(new):
+        name = old if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else new
+        environment[name] = str(SHARE / "config" / "fastdds.xml")
     camera = Node(
         package="esam_perception",
         executable="simulated_camera",

@@ -24,6 +24,9 @@ PARAMETERS = {
     "model": str,
     "device": str,
 }
+# Where Fast DDS looks for its profile: older distros know the old name alone, newer ones warn of it.
+FASTDDS_VARIABLES = {"new": "FASTDDS_DEFAULT_PROFILES_FILE", "old": "FASTRTPS_DEFAULT_PROFILES_FILE"}
+OLD_DISTROS = ("humble", "iron", "jazzy")
 # What config/esam.rviz shows, by the names it has without a namespace.
 SHOWN = ("overlay", "overlay/compressed", "mask", "heatmap", "targets", "target_poses", "points")
 
@@ -44,10 +47,11 @@ def generate_launch_description():
         DeclareLaunchArgument("autostart", default_value="true", description="configure and activate at start"),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
         DeclareLaunchArgument("image", default_value="/camera/image_raw", description="topic of the camera's images"),
-        DeclareLaunchArgument("depth", default_value="", description="topic of depth images of the same view; empty: off"),
-        DeclareLaunchArgument("camera_info", default_value="", description="topic of the intrinsics; empty: beside the image"),
+        DeclareLaunchArgument("depth", default_value="", description="topic of registered depth images; empty: off"),
+        DeclareLaunchArgument("camera_info", default_value="", description="topic of intrinsics; empty: beside the image"),
         DeclareLaunchArgument("image_transport", default_value="raw", description="raw, or compressed"),
-        DeclareLaunchArgument("model", default_value="auto", description="tabletop, blip_base, blip_large, a directory, or auto"),
+        DeclareLaunchArgument("model", default_value="auto",
+                              description="tabletop, blip_base, blip_large, auto, or a directory"),
         DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, or cuda[:N]"),
         DeclareLaunchArgument("rviz", default_value="false", description="start RViz with the package's view"),
         DeclareLaunchArgument("respawn", default_value="false", description="start the node again when it dies"),
@@ -108,9 +112,8 @@ def transport_environment(profile):
         "MALLOC_MMAP_THRESHOLD_": "268435456",
         "MALLOC_TOP_PAD_": "67108864",
     }
-    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # the second is the older distros'
-    if profile and not any(os.environ.get(name) for name in names):
-        wanted.update({name: profile for name in names})
+    if profile and not any(os.environ.get(name) for name in FASTDDS_VARIABLES.values()):
+        wanted[FASTDDS_VARIABLES["old" if os.environ.get("ROS_DISTRO") in OLD_DISTROS else "new"]] = profile
     return {name: value for name, value in wanted.items() if not os.environ.get(name)}
 
 
