@@ -1,0 +1,248 @@
+"""The real node in a process of its own, over DDS on loopback."""
+
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from esam_perception import msg
+from esam_perception.pipeline import Pipeline
+from esam_perception.ros.encodings import image_to_rgb
+from esam_perception.ros.messages import image_message, to_nanoseconds
+from test.ros.client import Client, start_node
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """The node with the bundled profile, active, and a client."""
+    child, domain_id = start_node(tmp_path_factory.mktemp("node") / "node.log", {"model": "tabletop"})
+    client = Client(domain_id)
+    try:
+        client.wait_until_active()
+        yield client, child
+    except BaseException:
+        print(child.log_tail(40))
+        raise
+    finally:
+        client.close()
+        child.stop()
+
+
+@pytest.fixture
+def client(running):
+    client, child = running
+    yield client
+    assert child.exit_code is None, child.log_tail(40)
+
+
+def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
+    return (mask & truth).sum() / (mask | truth).sum()
+
+
+@pytest.fixture(scope="module")
+def told(clip):
+    """What the core says of the first frame: a query that it matches, and one that it rejects."""
+    pipeline = Pipeline.from_profile("tabletop", "cpu")
+    frame = clip[0]
+    true = [p for p in frame.phrases if p.true and p.kind == "colour_category"]
+    absent = "the blue elephant"
+    best, there = 0.0, None
+    for match, phrase in zip(pipeline.locate(frame.image, [p.text for p in true]), true):
+        for segment in match.segments:  # there are some for a MATCH only
+            if (iou := overlap(segment.mask, np.isin(frame.instances, phrase.labels))) > best:
+                best, there = iou, phrase
+    assert there is not None, "the bundled profile matches nothing in the recorded clip"
+    return frame, there, absent, pipeline.locate(frame.image, [there.text, absent])
+
+
+def test_a_frame_and_two_queries(client, told):
+    frame, there, absent, expected = told
+    client.ask(f"{there.text}; {absent}")
+    assert [q.text for q in client.active[-1].queries] == [there.text, absent]
+    before = client.arrays[-1].frames_processed if client.arrays else 0
+    array = client.show(frame.image)
+    assert array.header.frame_id == "some_camera" and to_nanoseconds(array.header.stamp) == client.stamp
+    assert array.profile == "tabletop" and len(array.weights_sha256) == 64
+    assert array.frames_processed > before
+
+    # verdicts, and the same numbers as the core's
+    assert [m.text for m in array.matches] == [there.text, absent]
+    assert [m.verdict for m in array.matches] == [int(m.verdict) for m in expected]
+    assert array.matches[0].verdict == msg.Match.MATCH and array.matches[1].verdict == msg.Match.NO_MATCH
+    for got, core in zip(array.matches, expected):
+        np.testing.assert_allclose(got.itm_logits, core.itm_logits, atol=1e-3)
+        assert got.itm_score == pytest.approx(core.itm_score, abs=1e-3)
+        for image, values in ((got.heatmap, core.heatmap), (got.gradcam, core.gradcam)):
+            assert image.header == array.header and image.encoding == "32FC1"
+            seen = np.frombuffer(image.data, np.float32).reshape(image.height, image.width)
+            assert 0 <= seen.min() and seen.max() <= 1
+            np.testing.assert_allclose(seen, values, atol=1e-2)
+    assert not array.matches[1].segments
+
+    # the segment is the object
+    (segment,) = array.matches[0].segments
+    assert 1 <= segment.label <= 254 and segment.mask.header == array.header and not segment.has_target
+    mask = np.frombuffer(segment.mask.data, np.uint8).reshape(segment.mask.height, segment.mask.width)
+    assert mask.shape == frame.image.shape[:2] and set(np.unique(mask)) == {0, 255}
+    truth = np.isin(frame.instances, there.labels)
+    assert overlap(mask > 0, truth) > 0.5
+
+    # the images of the same frame
+    labels = client.image_of("mask", array)
+    assert labels.encoding == "mono8" and labels.step == labels.width == frame.image.shape[1]
+    np.testing.assert_array_equal(np.frombuffer(labels.data, np.uint8).reshape(mask.shape), np.where(mask > 0, segment.label, 0))
+    confidence = np.frombuffer(client.image_of("confidence", array).data, np.uint8).reshape(mask.shape)
+    assert (confidence[mask == 0] == 0).all() and (confidence[mask > 0] >= 127).all()
+    heatmap = client.image_of("heatmap", array)
+    values = np.frombuffer(heatmap.data, np.float32).reshape(heatmap.height, heatmap.width)
+    assert heatmap.encoding == "32FC1" and values.shape == mask.shape and 0 <= values.min() and 0.5 < values.max() <= 1
+    overlay = client.image_of("overlay", array)
+    assert overlay.encoding == "rgb8" and (image_to_rgb(overlay) != frame.image).any()
+
+    timing = array.timing
+    assert timing.total > timing.blip_image > 0 and timing.gradcam > 0 and timing.sam_image > 0 and timing.publish > 0
+
+
+def test_no_active_query_gives_an_empty_array_not_silence(client, clip):
+    client.ask("")
+    assert client.active[-1].queries == []
+    array = client.show(clip[0].image)
+    assert array.matches == []
+    assert not np.frombuffer(client.image_of("mask", array).data, np.uint8).any()
+
+
+def test_structured_queries_with_ids_and_thresholds(client, clip):
+    client.active.clear()
+    queries = [msg.Query(id="always", text="a mug", match_threshold=0.000001, reject_threshold=0.0000001),
+               msg.Query(id="never", text="a mug", match_threshold=1.0, reject_threshold=1.0)]  # fmt: skip
+    client.queries_publisher.publish(msg.QueryArray(queries=queries))
+    client.wait(lambda: client.active, "the structured queries")
+    array = client.show(clip[1].image)
+    assert [(m.query_id, m.verdict) for m in array.matches] == [("always", msg.Match.MATCH), ("never", msg.Match.NO_MATCH)]
+
+
+def broken(change: dict) -> Image:
+    message = image_message(np.zeros((24, 32, 3), np.uint8), "rgb8", msg.QueryArray().header)
+    for name, value in change.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"encoding": "rgb48float"}, "unknown_encoding"),
+        ({"step": 7}, "bad_step"),
+        ({"step": 1000}, "bad_length"),
+        ({"data": b"too short"}, "bad_length"),
+        ({"width": 0, "height": 0, "step": 0, "data": b""}, "zero_size"),
+    ],
+)
+def test_a_bad_image_is_refused_counted_and_the_next_good_one_processed(client, clip, change, reason):
+    key = f"refused//camera/image_raw:{reason}"
+    before = int(client.status().get(key, 0))
+    end = time.monotonic() + 30
+    while int((status := client.status()).get(key, 0)) <= before:
+        assert time.monotonic() < end, f"{reason} was not counted: {status}"
+        client.image_publisher.publish(broken(change))
+    assert reason in status["last_error"] and "/camera/image_raw" in status["last_error"]
+    assert status["level"] == DiagnosticStatus.WARN
+    if reason == "unknown_encoding":
+        assert "rgb48float" in status["last_error"]
+    client.ask("the red ring")
+    array = client.show(clip[2].image)
+    assert len(array.matches) == 1 and array.frames_refused > 0
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [("x" * 100_000, "too_long"), ("the \x07 bell", "control_characters"), ("?!", "no_words")],
+)
+def test_a_bad_query_is_refused_and_the_active_ones_stay(client, clip, text, reason):
+    client.ask("the red ring")
+    before = int(client.status().get(f"refused/esam/query:{reason}", 0))
+    client.query_publisher.publish(String(data=text))
+    client.wait(lambda: int(client.status().get(f"refused/esam/query:{reason}", 0)) > before, f"{reason} to be counted")
+    assert [m.text for m in client.show(clip[3].image).matches] == ["the red ring"]
+
+
+def test_a_query_in_another_script_is_answered(client, clip):
+    client.ask("赤いマグカップ; кружка")
+    array = client.show(clip[0].image)
+    assert [m.text for m in array.matches] == ["赤いマグカップ", "кружка"]
+    assert all(0 <= m.itm_score <= 1 for m in array.matches)
+
+
+def test_a_camera_that_goes_away_and_comes_back(client, clip):
+    client.ask("the red ring")
+    client.show(clip[0].image)
+    client.node.destroy_publisher(client.image_publisher)
+    client.wait(lambda: "no image on /camera/image_raw" in client.status()["message"], "the silence to be reported")
+    client.image_publisher = client.node.create_publisher(Image, client.image_topic, 5)
+    client.wait(lambda: client.image_publisher.get_subscription_count() > 0, "the node to find the camera again")
+    assert len(client.show(clip[1].image).matches) == 1
+
+
+def test_more_frames_than_the_node_can_take_are_dropped_and_counted(client, clip):
+    client.ask("; ".join(f"the red thing number {i}" for i in range(12)))
+    before = client.show(clip[0].image)
+    header_stamps = []
+    for i in range(40):
+        header = client.next_header()
+        header_stamps.append(to_nanoseconds(header.stamp))
+        client.image_publisher.publish(image_message(clip[i % len(clip)].image, "rgb8", header))
+        client.spin(0.02)
+    after = client.show(clip[0].image)
+    assert after.frames_dropped > before.frames_dropped
+    stamps = [to_nanoseconds(array.header.stamp) for array in client.arrays]
+    assert stamps == sorted(stamps)  # never an older frame after a newer one
+    processed = sum(stamp in stamps for stamp in header_stamps)
+    assert after.frames_processed - before.frames_processed == processed + 1
+
+
+def test_locate_answers_about_an_image_and_about_the_newest_frame_without_touching_the_queries(client, told):
+    frame, there, absent, expected = told
+    client.ask("something blue")
+    shown = client.show(frame.image)
+    answer = client.locate([there.text, absent])
+    assert answer.success and not answer.message
+    assert answer.result.header == shown.header
+    assert [m.verdict for m in answer.result.matches] == [int(m.verdict) for m in expected]
+    answer = client.locate([there.text], image_message(frame.image, "rgb8", client.next_header("another")))
+    assert answer.success and answer.result.header.frame_id == "another"
+    refused = client.locate([])
+    assert not refused.success and "no texts" in refused.message
+    refused = client.locate(["mug"], broken({"encoding": "odd"}))
+    assert not refused.success and "unknown_encoding" in refused.message
+    assert [m.text for m in client.show(frame.image).matches] == ["something blue"]
+
+
+def test_diagnostics_tell_what_there_is_to_know(client, clip):
+    client.show(clip[0].image)
+    status = client.status()
+    for key in ("rate_hz", "frames_in", "frames_processed", "frames_dropped", "frames_dropped_stale", "refused", "model", "device", "memory_mb"):
+        assert key in status
+    assert status["model"] == "tabletop" and status["device"] == "cpu" and float(status["memory_mb"]) > 50
+    assert status["latency_ms/total"].startswith("p50 ")
+
+
+def test_the_lifecycle(client, clip):
+    client.ask("the red ring")
+    assert client.change_state(Transition.TRANSITION_DEACTIVATE) and client.state() == "inactive"
+    client.arrays.clear()
+    assert client.image_publisher.get_subscription_count() == 0 or not client.spin(1.0)
+    client.image_publisher.publish(image_message(clip[0].image, "rgb8", client.next_header()))
+    client.spin(1.0)
+    assert not client.arrays
+    assert client.change_state(Transition.TRANSITION_CLEANUP) and client.state() == "unconfigured"
+    assert not client.locate(["mug"], image_message(clip[0].image, "rgb8", client.next_header())).success
+    assert client.change_state(Transition.TRANSITION_CONFIGURE) and client.change_state(Transition.TRANSITION_ACTIVATE)
+    client.wait(lambda: client.image_publisher.get_subscription_count() > 0, "the node to subscribe again")
+    assert [m.text for m in client.show(clip[0].image).matches] == ["the red ring"]
