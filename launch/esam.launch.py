@@ -48,7 +48,7 @@ def generate_launch_description():
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
         DeclareLaunchArgument("image", default_value="/camera/image_raw", description="topic of the camera's images"),
         DeclareLaunchArgument("depth", default_value="", description="topic of registered depth images; empty: off"),
-        DeclareLaunchArgument("camera_info", default_value="", description="topic of intrinsics; empty: beside the image"),
+        DeclareLaunchArgument("camera_info", default_value="", description="topic of intrinsics; empty: beside image"),
         DeclareLaunchArgument("image_transport", default_value="raw", description="raw, or compressed"),
         DeclareLaunchArgument("model", default_value="auto",
                               description="tabletop, blip_base, blip_large, auto, or a directory"),
