@@ -130,6 +130,8 @@ def false_phrase(objects: Sequence[TabletopObject], kind: str, rng) -> Phrase | 
         noun = _pick(rng, ABSENT_NOUNS)
         if rng.random() < 0.3:
             noun = "".join(_pick(rng, LETTERS) for _ in range(int(rng.integers(3, 9))))
+            if noun in CATEGORIES or noun in COLOURS:
+                return None
         name = f"{_pick(rng, colours_here)} {noun}" if rng.random() < 0.6 else noun
         return Phrase(_pick(rng, NAMED_TEMPLATES).format(name), kind, False, ())
     elif kind == "false_relation":

@@ -8,6 +8,7 @@ import platform
 from pathlib import Path
 
 import mujoco
+import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from esam_perception.fusion import FusionOptions
 from esam_perception.profiles import Profile, WeightsFile, write_profile
 from esam_perception.prompting import PromptingOptions
 from esam_perception.training import data, stages
+from esam_perception.training.evaluate import Judged, evaluate
 from esam_perception.verdict import VerdictOptions
 from esam_perception.weights import file_sha256
 
@@ -23,6 +25,8 @@ DESCRIPTION = (
     "Small BLIP-ITM and EfficientSAM trained from scratch on this package's simulated tabletop. It knows 32 household "
     "categories, 12 colours and nothing else; it is not meant for photographs."
 )
+# A wrong "yes" costs a robot more than a "not sure".
+FALSE_ACCEPTED, TRUE_REJECTED = 0.10, 0.05
 
 
 def _save(module: torch.nn.Module, path: Path) -> WeightsFile:
@@ -35,12 +39,43 @@ def _last_line(path: Path) -> dict:
     return json.loads(lines[-1])
 
 
-def export_profile(work_dir: Path, output: Path, verdict: VerdictOptions | None = None) -> Profile:
-    """Write the profile of the checkpoints in `work_dir` into `output`.
+def fit_verdict(judged: list[Judged], scenes: int) -> VerdictOptions:
+    """Thresholds out of phrases that were judged: MATCH from the score on that FALSE_ACCEPTED of the false phrases
+    reach, NO_MATCH below the score that TRUE_REJECTED of the true ones stay under."""
+    false = np.array([item.score for item in judged if not item.true])
+    true = np.array([item.score for item in judged if item.true])
+    match = float(np.quantile(false, 1 - FALSE_ACCEPTED))
+    reject = min(float(np.quantile(true, TRUE_REJECTED)), match)
+    return VerdictOptions(
+        match_threshold=round(match, 3),
+        reject_threshold=round(reject, 3),
+        source=(
+            f"fitted on {scenes} validation scenes of the simulated tabletop: {FALSE_ACCEPTED:.0%} of the false phrases "
+            f"are a MATCH, {TRUE_REJECTED:.0%} of the true ones a NO_MATCH"
+        ),
+    )
+
+
+def export_profile(work_dir: Path, output: Path, validation_scenes: int = 100) -> Profile:
+    """Write the profile of the checkpoints in `work_dir` into `output`, its thresholds fitted on validation scenes.
 
     The weights are those of a finished or an unfinished run; `training` in profile.yaml says which step they are of.
     The auxiliary heads are left behind.
     """
+    from esam_perception.pipeline import Pipeline
+
+    profile = _write_untuned(work_dir, output)
+    seeds = range(data.VALIDATION_SEED, data.VALIDATION_SEED + validation_scenes)
+    judged = evaluate(Pipeline.from_profile(str(output), "cpu"), seeds)
+    profile = dataclasses.replace(profile, verdict=fit_verdict(judged, validation_scenes))
+    write_profile(profile)
+    size = sum(path.stat().st_size for path in output.iterdir())
+    print(f"profile '{profile.name}' written to {output} ({size / 1e6:.1f} MB)")
+    return profile
+
+
+def _write_untuned(work_dir: Path, output: Path) -> Profile:
+    """The profile with default thresholds."""
     from esam_perception.segmentation import EfficientSam
 
     vocab = stages.write_vocabulary(output)
@@ -63,7 +98,7 @@ def export_profile(work_dir: Path, output: Path, verdict: VerdictOptions | None 
         vocab=vocab.name,
         prompting=PromptingOptions(),
         fusion=FusionOptions(),
-        verdict=verdict or VerdictOptions(source="defaults, not fitted"),
+        verdict=VerdictOptions(source="defaults, not fitted"),
         training={
             "first_seed": data.TRAIN_SEED,
             "versions": {"torch": str(torch.__version__), "transformers": transformers.__version__,
@@ -72,6 +107,4 @@ def export_profile(work_dir: Path, output: Path, verdict: VerdictOptions | None 
         },
     )
     write_profile(profile)
-    size = sum(path.stat().st_size for path in output.iterdir())
-    print(f"profile '{profile.name}' written to {output} ({size / 1e6:.1f} MB)")
     return profile

@@ -1,0 +1,156 @@
+"""The training code on a handful of scenes: it learns, resumes, exports what the pipeline loads."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from esam_perception.segmentation import EfficientSam
+from esam_perception.tabletop.language import TabletopObject
+from esam_perception.tabletop.words import CATEGORIES, COLOURS
+from esam_perception.training.batches import cropped, draw_batch, mirrored
+from esam_perception.training.data import SHARD, SIDE, build_cache
+from esam_perception.training.evaluate import Judged, area_under_curve, summarise, table
+from esam_perception.training.image_tower import IGNORED, patch_coverage, patch_names
+from esam_perception.training.loop import train_stage
+from esam_perception.training.matching import attention_loss, dense_loss
+from esam_perception.training.segmentation import SegmentationStage, draw_prompt, mask_losses
+from esam_perception.types import Verdict
+from test.tiny import SAM
+
+
+class FewScenes:
+    """A cache of drawn scenes: coloured rectangles under the names of real objects."""
+
+    def __init__(self, count: int = 6) -> None:
+        self._scenes = [self._draw(np.random.default_rng(i)) for i in range(count)]
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index):
+        return self._scenes[index]
+
+    @staticmethod
+    def _draw(rng):
+        image, instances, objects = np.full((SIDE, SIDE, 3), 90, np.uint8), np.zeros((SIDE, SIDE), np.uint8), []
+        colours = rng.permutation(list(COLOURS))
+        for label, (row, column) in enumerate([(40, 40), (40, 160), (160, 100)], start=1):
+            rows, columns = slice(row, row + 50), slice(column, column + 60)
+            image[rows, columns] = np.array(COLOURS[colours[label]]) * 255
+            instances[rows, columns] = label
+            position = ((column - 100) / 300, 0.0, 1.2 - row / 300)
+            objects.append(TabletopObject(label, CATEGORIES[rng.integers(32)], str(colours[label]), position, 3000, True))
+        return image, instances, tuple(objects)
+
+
+def test_patch_names_and_coverage():
+    instances = np.zeros((32, 48), np.uint8)
+    instances[:16, :16], instances[16:, 32:36] = 1, 2
+    objects = (
+        TabletopObject(1, "mug", "red", (0, 0, 1), 256, True),
+        TabletopObject(2, "key", "blue", (0, 0, 1), 64, True),
+    )
+    coverage = patch_coverage(instances, 16, 2)
+    assert coverage.shape == (3, 2, 3)
+    np.testing.assert_allclose(coverage.sum(0), 1)
+    category, colour = patch_names(instances, objects, 16)
+    assert category[0, 0] == CATEGORIES.index("mug") + 1 and colour[0, 0] == list(COLOURS).index("red") + 1
+    assert category[1, 2] == IGNORED and category[0, 1] == 0
+
+
+def test_batches_are_true_of_what_they_show():
+    batch = draw_batch(FewScenes(), np.random.default_rng(0), 5, 192, 16)
+    assert batch.images.shape == (5, 192, 192, 3) and batch.coverage.shape == (5, 8, 12, 12)
+    covered = batch.coverage.sum((2, 3)) > 0
+    np.testing.assert_array_equal(covered, batch.match == 1)
+    assert (batch.match.mean(1) == 0.5).all() and batch.coverage.max() <= 1
+
+
+def test_mirrored_scenes_swap_left_and_right_and_crops_hide_what_is_cut():
+    _, instances, objects = FewScenes()[0]
+    assert [o.position[0] for o in mirrored(objects)] == [-o.position[0] for o in objects]
+    shown = cropped(objects, instances, instances[:, :170])
+    assert [(o.label, o.visible) for o in shown] == [(1, True), (2, False), (3, True)]
+    assert [o.label for o in cropped(objects, instances, instances[:, :120])] == [1, 3]
+
+
+def test_losses_are_least_where_they_should_be():
+    coverage = torch.zeros(1, 4)
+    coverage[0, 1] = 1
+    tokens = torch.tensor([[0.0, 1.0, 0.0]])
+    right, wrong = torch.full((2, 1, 2, 3, 5), 0.05)
+    right[..., 2], wrong[..., 3] = 0.8, 0.8
+    assert attention_loss(right, tokens, coverage) < attention_loss(wrong, tokens, coverage)
+    logits = (coverage * 2 - 1) * 6
+    assert dense_loss(logits, coverage) < 0.1 < dense_loss(-logits, coverage)
+    target = torch.zeros(2, 8, 8)
+    target[:, 2:5, 2:5] = 1
+    good = (target * 2 - 1)[:, None].expand(2, 3, 8, 8) * 9
+    loss, iou = mask_losses(good, target)
+    assert (loss < 0.02).all() and (iou == 1).all()
+    loss, iou = mask_losses(-good, target)
+    assert (loss > 1).all() and (iou == 0).all()
+
+
+def test_prompts_lie_on_or_beside_the_object():
+    mask = np.zeros((64, 64), bool)
+    mask[20:40, 30:50] = True
+    kinds = set()
+    for seed in range(200):
+        points, labels = draw_prompt(mask, np.random.default_rng(seed))
+        used = labels > 0
+        kinds.add(tuple(labels[used].astype(int)))
+        assert used.any() and (points[~used] == -1).all()
+        assert (np.abs(points[used] - (40, 30)) <= 24).all()
+    assert (2, 3) in kinds and (1,) in kinds and (1,) * 6 in kinds
+
+
+def test_segmentation_learns_and_resumes_where_it_stopped(tmp_path):
+    cache = FewScenes(3)
+
+    def run(folder, *steps):
+        torch.manual_seed(0)
+        stage = SegmentationStage(EfficientSam(SAM))
+        before = {name: value.clone() for name, value in stage.named_parameters()}
+        for last in steps:
+            train_stage("s", folder, stage, lambda step: stage.loss_of_clicks(cache, step, 2), last, 2e-3, warm_up=5)
+        return stage, before
+
+    stage, before = run(tmp_path / "whole", 100)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "s.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [50, 100]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    unused = {"mask_decoder.output_hypernetworks_mlps.0"}  # the single-mask token, which nobody asks for
+    for name, value in stage.named_parameters():
+        if not any(part in name for part in unused) and "pos_embed" not in name:
+            assert not torch.equal(value, before[name]), f"{name} did not learn"
+    # a finished stage is not trained again; a fresh process takes its weights from the checkpoint
+    again, _ = run(tmp_path / "whole", 100)
+    for (name, a), (_, b) in zip(stage.named_parameters(), again.named_parameters()):
+        assert torch.equal(a, b), name
+
+
+def test_the_cache_holds_whole_blocks_only(tmp_path):
+    with pytest.raises(ValueError, match="blocks"):
+        build_cache(tmp_path, 0, SHARD + 1)
+
+
+def test_area_under_curve():
+    assert area_under_curve(np.array([0.9, 0.8]), np.array([0.1, 0.2])) == 1
+    assert area_under_curve(np.array([0.5]), np.array([0.5])) == 0.5
+    assert area_under_curve(np.array([0.1, 0.9]), np.array([0.5])) == 0.5
+
+
+def test_figures_are_counted_per_kind():
+    judged = [
+        Judged("category", True, 0.9, Verdict.MATCH, True, 0.8, 900),
+        Judged("category", True, 0.2, Verdict.NO_MATCH, False, 0.0, 100),
+        Judged("wrong_colour", False, 0.4, Verdict.UNSURE, False, 0.0, 0),
+    ]
+    figures = summarise(judged)
+    row = figures["true"]["category"]
+    assert (row["phrases"], row["pointing"], row["mean_iou"], row["mean_iou_large"], row["accepted"]) == (2, 0.5, 0.4, 0.8, 0.5)
+    assert figures["false"]["wrong_colour"] == {"phrases": 1, "accepted": 0.0, "rejected": 0.0, "auc": 0.5}
+    assert "| category | 2 | 0.500 |" in table(figures)
