@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from esam_perception.images import ImageFileError, read_rgb
 from esam_perception.types import Located, Match, Verdict
 
 
@@ -39,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
         for path, texts in jobs:
             _check_texts(path, texts)
         if len(jobs) == 1:
-            read_image(jobs[0][0])
+            read_rgb(jobs[0][0])
         return _locate_all(args, jobs)
-    except UsageError as error:
+    except (UsageError, ImageFileError) as error:
         print(f"esam locate: {error}", file=sys.stderr)
         return 2
 
@@ -63,7 +64,7 @@ def _locate_all(args: argparse.Namespace, jobs: list[tuple[Path, list[str]]]) ->
     args.output.mkdir(parents=True, exist_ok=True)
     with open(args.output / "results.jsonl", "w", encoding="utf-8") as results:
         for number, (path, texts) in enumerate(tqdm(jobs, unit="image", disable=len(jobs) == 1)):
-            image = read_image(path)
+            image = read_rgb(path)
             try:
                 located = pipeline.locate_timed(image, texts, segment_always=args.segment_always)
             except ValueError as error:
@@ -112,14 +113,6 @@ def _check_texts(path: Path, texts: list[str]) -> None:
     for text in texts:
         if not any(character.isalnum() for character in text):
             raise UsageError(f"the text {text!r} has no words to look for")
-
-
-def read_image(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3] RGB. Raises UsageError."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UsageError(f"{path}: {'cannot be read as an image' if path.exists() else 'no such file'}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _file_name(text: str) -> str:

@@ -64,12 +64,12 @@ def test_a_batch_with_one_start_of_the_model(tiny_profile, image_file, tmp_path)
         ("IMAGE", "the red mug", "--model", "nothing"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(tiny_profile, image_file, tmp_path, capsys, arguments):
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(tiny_profile, image_file, tmp_path, capfd, arguments):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     names = {"IMAGE": image_file, "BROKEN": broken}
     assert locate(tiny_profile, tmp_path / "out", *(names.get(a, a) for a in arguments)) == 2
-    error = capsys.readouterr().err.strip().splitlines()
+    error = capfd.readouterr().err.strip().splitlines()
     assert len(error) == 1 and error[0].startswith("esam locate: ")
 
 

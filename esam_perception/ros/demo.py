@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from esam_perception.drawing import contact_sheet
+from esam_perception.images import ImageFileError, read_rgb
 from esam_perception.ros.processes import Child, ros_environment
 from esam_perception.ros.simulated_camera import NO_GL_EXIT_CODE
 from esam_perception.tabletop.renderer import GL_HINT
@@ -36,9 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.image is not None and cv2.imread(str(args.image)) is None:
-        print(f"esam demo: {args.image}: cannot be read as an image", file=sys.stderr)
-        return 2
+    if args.image is not None:
+        try:
+            read_rgb(args.image)
+        except ImageFileError as error:
+            print(f"esam demo: {error}", file=sys.stderr)
+            return 2
     if args.query and not all(any(c.isalnum() for c in query) for query in args.query):
         print("esam demo: a --query has no words to look for", file=sys.stderr)
         return 2

@@ -11,6 +11,7 @@ import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
+from esam_perception.images import ImageFileError, read_rgb
 from esam_perception.ros.camera import CameraPublishers, spin_camera
 
 CLIP = "clip"
@@ -48,9 +49,10 @@ def frames_of(source: str, field_of_view: float) -> Iterator[tuple]:
     else:
         raise SourceError(f"{path}: is neither an image, a folder of images nor a video file")
     for file in files:
-        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if image is None:
-            raise SourceError(f"{file}: cannot be read as an image")
+        try:
+            image = read_rgb(file)
+        except ImageFileError as error:
+            raise SourceError(str(error)) from error
         depth_file = file.with_name(file.stem + DEPTH_SUFFIX)
         depth = None
         if depth_file.exists():
@@ -58,7 +60,7 @@ def frames_of(source: str, field_of_view: float) -> Iterator[tuple]:
             if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
                 raise SourceError(f"{depth_file}: must be a 16-bit grey PNG, in millimetres")
             depth = millimetres.astype(np.float32) / 1000
-        yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), guessed_matrix(image, field_of_view), depth
+        yield image, guessed_matrix(image, field_of_view), depth
 
 
 def _video_frames(path: Path, field_of_view: float) -> Iterator[tuple]:

@@ -41,15 +41,16 @@ class EsamNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("esam")
+        # what destroy_node() needs first: ROS calls it also where what follows fails
+        self._slot: LatestFrameSlot | None = None
+        self._worker: threading.Thread | None = None
+        self._image_subscription = None
         parameters.declare(self)
         self._statistics = Statistics()
-        self._slot: LatestFrameSlot | None = None
         self._dropped_before = 0
-        self._worker: threading.Thread | None = None
         self._pipeline = None
         self._pipeline_lock = threading.Lock()
         self._newest: Image | CompressedImage | None = None
-        self._image_subscription = None
         self._queries: tuple[Query, ...] = ()
         self._fatal = ""
         self._outputs = Outputs(self)

@@ -18,6 +18,7 @@ class SimulatedCamera(Node):
 
     def __init__(self) -> None:
         super().__init__("simulated_camera")
+        self._table: Tabletop | None = None  # ROS destroys the node also where what follows fails
         for name, default, description in (
             ("seed", 900_000, "which scene; test scenes begin at 900000"),
             ("rate", 5.0, "images a second"),
@@ -48,7 +49,8 @@ class SimulatedCamera(Node):
 
     def destroy_node(self) -> None:
         """Free the GL context before ROS."""
-        self._table.close()
+        if self._table is not None:
+            self._table.close()
         super().destroy_node()
 
 
