@@ -1,0 +1,53 @@
+import subprocess
+import sys
+
+import pytest
+
+from esam_perception.cli import COMMANDS, main
+from test.conftest import ROOT
+
+
+def test_help_teaches_every_command(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert end.value.code == 0 and all(name in text for name in COMMANDS) and "examples" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert end.value.code == 0 and "usage: esam" in text and "--" in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["locate", "--loudly"], ["train", "everything"], ["fetch", "tabletop"]])
+def test_wrong_usage_is_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2 and capsys.readouterr().err
+
+
+def test_the_starter_teaches_without_setting_anything_up(tmp_path):
+    starter = tmp_path / "esam"
+    starter.write_bytes((ROOT / "esam").read_bytes())
+    answer = subprocess.run([sys.executable, starter, "--help"], capture_output=True, text=True)
+    assert answer.returncode == 0 and "./esam demo" in answer.stdout
+    wrong = subprocess.run([sys.executable, starter, "dance"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "dance" in wrong.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["esam"]
+
+
+def test_the_starter_names_the_missing_compiler_and_its_cure(tmp_path):
+    """On a PATH with nothing but Python."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "python3").symlink_to(sys.executable)
+    starter = tmp_path / "esam"
+    starter.write_bytes((ROOT / "esam").read_bytes())
+    environment = {"PATH": str(tools), "HOME": str(tmp_path)}
+    answer = subprocess.run([sys.executable, starter, "setup"], capture_output=True, text=True, env=environment)
+    assert answer.returncode == 1
+    (line,) = answer.stderr.strip().splitlines()
+    assert "compiler is missing" in line and "apt-get install" in line
