@@ -13,17 +13,9 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("esam_perception"))
-# Arguments that are parameters of the node too, and their types.
-PARAMETERS = {
-    "use_sim_time": bool,
-    "autostart": bool,
-    "image": str,
-    "depth": str,
-    "camera_info": str,
-    "image_transport": str,
-    "model": str,
-    "device": str,
-}
+# Arguments that are parameters of the node too.
+BOOLEANS = ("use_sim_time", "autostart")
+STRINGS = ("image", "depth", "camera_info", "image_transport", "model", "device")
 # Where Fast DDS looks for its profile: older distros know the old name alone, newer ones warn of it.
 FASTDDS_VARIABLES = {"new": "FASTDDS_DEFAULT_PROFILES_FILE", "old": "FASTRTPS_DEFAULT_PROFILES_FILE"}
 OLD_DISTROS = ("humble", "iron", "jazzy")
@@ -65,9 +57,11 @@ def start(arguments, given):
     """The nodes for these values of the arguments. given: those that the user gave."""
     namespace = arguments["namespace"].strip("/")
     environment = transport_environment(arguments["fastdds_profile"])
-    overrides = {
-        name: ParameterValue(arguments[name], value_type=kind) for name, kind in PARAMETERS.items() if name in given
-    }
+    if not Path(arguments["params_file"]).is_file():
+        raise FileNotFoundError(f"launch argument params_file: there is no file '{arguments['params_file']}'")
+    overrides = {name: is_true(name, arguments[name]) for name in BOOLEANS if name in given}
+    # a bare string would be read as YAML: "" as nothing, "1" as a number
+    overrides.update({name: ParameterValue(arguments[name], value_type=str) for name in STRINGS if name in given})
     nodes = [
         Node(
             package="esam_perception",
