@@ -42,8 +42,10 @@ EFFICIENT_SAM = EfficientSamConfig(
     upscaling_dims=(48, 24),
     iou_head_dim=128,
 )
-# Crops of this side cost little more than half a whole image; objects keep their size.
-CROP_SIDE, CROP_SHARE = 192, 0.7
+# Sides of the images by the share of the steps that is done. Crops are cheaper than whole images; objects keep their
+# size in them.
+MATCHING_SIDES = ((0.0, 192), (0.7, SIDE))
+REFINEMENT_SIDES = ((0.0, 128), (0.5, 192), (0.8, SIDE))
 
 
 def write_vocabulary(folder: Path) -> Path:
@@ -68,6 +70,10 @@ def train_image_tower(work_dir: Path, cache: SceneCache, steps: int) -> None:
     train_stage("image_tower", work_dir, stage, lambda step: stage.loss_of_crops(cache, step, 32), steps, 2e-3, warm_up=200)
 
 
+def _side(sides: tuple[tuple[float, int], ...], done: float) -> int:
+    return next(side for start, side in reversed(sides) if done >= start)
+
+
 def train_matching(work_dir: Path, cache: SceneCache, steps: int, batch: int = 24) -> None:
     """Stage 2, from the image tower of stage 1; checkpoint `matching.pt`."""
     stage = new_matching_stage(work_dir)
@@ -76,9 +82,22 @@ def train_matching(work_dir: Path, cache: SceneCache, steps: int, batch: int = 2
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tower.items() if k.startswith(prefix)})
 
     def loss_of(step: int):
-        return stage.loss_of_scenes(cache, step, batch, CROP_SIDE if step < CROP_SHARE * steps else SIDE)
+        return stage.loss_of_scenes(cache, step, batch, _side(MATCHING_SIDES, step / steps))
 
     train_stage("matching", work_dir, stage, loss_of, steps, 7e-4, warm_up=100)
+
+
+def refine_matching(work_dir: Path, cache: SceneCache, steps: int, batch: int = 24) -> None:
+    """Stage 2 once more from its end, with a new schedule that spends half of its steps on small crops: naming shapes
+    is what is learned last. Checkpoint `refinement.pt`."""
+    stage = new_matching_stage(work_dir)
+    stage.load_state_dict(torch.load(work_dir / "matching.pt", map_location="cpu", weights_only=True)["modules"])
+
+    def loss_of(step: int):
+        # other draws than in stage 2
+        return stage.loss_of_scenes(cache, 1_000_000 + step, batch, _side(REFINEMENT_SIDES, step / steps))
+
+    train_stage("refinement", work_dir, stage, loss_of, steps, 6e-4, warm_up=50)
 
 
 def train_segmentation(work_dir: Path, cache: SceneCache, steps: int, batch: int = 8) -> None:

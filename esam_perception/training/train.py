@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-STAGES = ("data", "image-tower", "matching", "segmentation", "export")
+STAGES = ("data", "image-tower", "matching", "refinement", "segmentation", "export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", choices=["all", *STAGES], default="all",
                         help="one stage alone; all of them by default, the two networks side by side")  # fmt: skip
     parser.add_argument("--scenes", type=int, default=9000, help="training scenes, in hundreds (default: %(default)s)")
-    parser.add_argument("--image-tower-steps", type=int, default=3600, metavar="N", help="default: %(default)s")
-    parser.add_argument("--matching-steps", type=int, default=1500, metavar="N", help="default: %(default)s")
+    parser.add_argument("--image-tower-steps", type=int, default=2400, metavar="N", help="default: %(default)s")
+    parser.add_argument("--matching-steps", type=int, default=1250, metavar="N", help="default: %(default)s")
+    parser.add_argument("--refinement-steps", type=int, default=850, metavar="N", help="default: %(default)s")
     parser.add_argument("--segmentation-steps", type=int, default=3300, metavar="N", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1,
                         help="threads of each network; two on two contended cores are slower than one (default: %(default)s)")
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     # the two networks share nothing: one process each
     segmentation = _start_stage("segmentation", args)
     try:
-        for stage in ("image-tower", "matching"):
+        for stage in ("image-tower", "matching", "refinement"):
             if code := _start_stage(stage, args).wait():
                 return code
         if code := segmentation.wait():
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
     options = ["--stage", stage, "--work-dir", str(args.work_dir), "--scenes", str(args.scenes), "--threads", str(args.threads)]
-    for name in ("image_tower_steps", "matching_steps", "segmentation_steps"):
+    for name in ("image_tower_steps", "matching_steps", "refinement_steps", "segmentation_steps"):
         options += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     command = [sys.executable, "-m", "esam_perception.cli", "train", args.profile, *options]
@@ -86,5 +87,7 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
         stages.train_image_tower(args.work_dir, cache, args.image_tower_steps)
     elif stage == "matching":
         stages.train_matching(args.work_dir, cache, args.matching_steps)
+    elif stage == "refinement":
+        stages.refine_matching(args.work_dir, cache, args.refinement_steps)
     elif stage == "segmentation":
         stages.train_segmentation(args.work_dir, cache, args.segmentation_steps)
