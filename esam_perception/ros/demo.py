@@ -17,6 +17,7 @@ import numpy as np
 from esam_perception.drawing import contact_sheet
 from esam_perception.images import ImageFileError, read_rgb
 from esam_perception.ros.processes import Child, ros_environment
+from esam_perception.ros.queries import RefusedQuery, parse_query_text
 from esam_perception.ros.simulated_camera import NO_GL_EXIT_CODE
 from esam_perception.tabletop.renderer import GL_HINT
 
@@ -27,7 +28,7 @@ TRUE_QUERIES, FALSE_QUERIES = 4, 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="how long to listen once results come (default: %(default)s)")
     parser.add_argument("--query", action="append", metavar="TEXT",
-                        help="what to look for; repeat it for more (default: things that are on the table and things that are not)")  # fmt: skip
+                        help="what to look for; several separated by ; or by giving it again (default: things that are on the table and things that are not)")  # fmt: skip
     parser.add_argument("--model", default="auto", help="profile: auto, tabletop, blip_base, blip_large or a directory (default: %(default)s)")
     parser.add_argument("--image", type=Path, metavar="FILE", help="show this image to the node instead of the simulated tabletop")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
@@ -43,8 +44,10 @@ def run(args: argparse.Namespace) -> int:
         except ImageFileError as error:
             print(f"esam demo: {error}", file=sys.stderr)
             return 2
-    if args.query and not all(any(c.isalnum() for c in query) for query in args.query):
-        print("esam demo: a --query has no words to look for", file=sys.stderr)
+    try:
+        asked = [query.text for query in parse_query_text("\n".join(args.query or ()))]
+    except RefusedQuery as error:
+        print(f"esam demo: {error}", file=sys.stderr)
         return 2
     args.output.mkdir(parents=True, exist_ok=True)
     environment = ros_environment(domain_id=random.randint(1, 100))
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
         listener = Listener()
         try:
-            return _listen(args, listener, children)
+            return _listen(args, asked, listener, children)
         finally:
             listener.close()
     except DemoError as error:
@@ -105,7 +108,7 @@ def _check(children: list[Child]) -> None:
             raise DemoError(f"{child.name} ended with exit code {child.exit_code}:\n{child.log_tail()}")
 
 
-def _listen(args: argparse.Namespace, listener, children: list[Child]) -> int:
+def _listen(args: argparse.Namespace, asked: list[str], listener, children: list[Child]) -> int:
     began = time.monotonic()
 
     def wait_for(condition, what: str) -> None:
@@ -125,7 +128,7 @@ def _listen(args: argparse.Namespace, listener, children: list[Child]) -> int:
     wait_for(lambda: listener.image_count > 0 and (listener.scene is not None or not has_truth), "the camera")
     # the camera moves, and with it the phrases that come with every frame: one scene's phrases are the truth
     scene = listener.scene
-    queries = args.query or _queries_of(scene, args.seed)
+    queries = asked or _queries_of(scene, args.seed)
     wait_for(listener.node_is_there, "the node")
     listener.ask(queries)
     wait_for(lambda: listener.results_for(queries) > 0, "the first result")
@@ -156,6 +159,7 @@ def _truth_of(scene: dict | None, text: str) -> dict | None:
 
 def _report(args: argparse.Namespace, listener, scene: dict | None, queries: list[str]) -> None:
     frames = listener.complete_frames(queries)
+    latency = [frame.latency_ms for frame in frames]
     rows = []
     for i, text in enumerate(queries):
         truth = _truth_of(scene, text)
@@ -171,21 +175,21 @@ def _report(args: argparse.Namespace, listener, scene: dict | None, queries: lis
                 f"{statistics.median(match.itm_score for match in matches):.2f}",
                 f"{statistics.median(predicted):.2f}" if predicted else "-",
                 f"{statistics.median(ious):.2f}" if ious else "-",
+                f"{statistics.median(latency):.0f} ms",
             )
         )
-    latency = [frame.latency_ms for frame in frames]
     last = frames[-1].array
-    print_table(("query", "truth", "verdict", "score", "predicted IoU", "true IoU"), rows)
+    print_table(("query", "truth", "verdict", "score", "predicted IoU", "true IoU", "latency"), rows)
     print(
-        f"\n{len(frames)} frames, latency from the image's stamp to the result here: median {statistics.median(latency):.0f} ms, "
-        f"worst {max(latency):.0f} ms; model '{last.profile}'; the node dropped {last.frames_dropped} frames for newer ones "
+        f"\n{len(frames)} frames; latency (of all queries together, from the image's stamp to the result here): "
+        f"median {statistics.median(latency):.0f} ms, worst {max(latency):.0f} ms; model '{last.profile}'; the node dropped {last.frames_dropped} frames for newer ones "
         f"and refused {last.frames_refused}"
     )
     sheet = contact_sheet(frames[-1].image, frames[-1].core_matches())
     path = args.output / "contact_sheet.png"
     cv2.imwrite(str(path), sheet[..., ::-1])
     with open(args.output / "results.json", "w", encoding="utf-8") as file:
-        names = ("query", "truth", "verdict", "score", "predicted_iou", "true_iou")
+        names = ("query", "truth", "verdict", "score", "predicted_iou", "true_iou", "latency")
         json.dump({"rows": [dict(zip(names, row)) for row in rows], "latency_ms": latency, "profile": last.profile}, file, indent=1)
     print(f"contact sheet: {path}")
 

@@ -100,7 +100,7 @@ def run_demo(output, *arguments, environment=None):
 def test_the_demo_on_an_image_of_the_user(tmp_path, clip):
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), clip[0].image[..., ::-1])
-    demo = run_demo(tmp_path, "--image", str(path), "--query", "the red ring", "--query", "the blue elephant", "--model", "tabletop", "--seconds", "2")
+    demo = run_demo(tmp_path, "--image", str(path), "--query", "the red ring; the blue elephant", "--model", "tabletop", "--seconds", "2")
     assert demo.returncode == 0, demo.stderr
     assert "the red ring" in demo.stdout and "the blue elephant" in demo.stdout
     results = json.loads((tmp_path / "results.json").read_text())
