@@ -11,13 +11,24 @@ from esam_perception.fusion import native_heatmap
 from esam_perception.types import Match, Verdict
 
 # Told apart by eye on most images, in the order of the queries (RGB).
-PALETTE = ((230, 60, 60), (60, 160, 255), (70, 200, 90), (255, 190, 40), (200, 90, 230), (40, 210, 210), (255, 120, 190), (150, 150, 70))
+PALETTE = (
+    (230, 60, 60),
+    (60, 160, 255),
+    (70, 200, 90),
+    (255, 190, 40),
+    (200, 90, 230),
+    (40, 210, 210),
+    (255, 120, 190),
+    (150, 150, 70),
+)
 VERDICT_COLOURS = {Verdict.MATCH: (70, 200, 90), Verdict.UNSURE: (255, 190, 40), Verdict.NO_MATCH: (200, 200, 200)}
 VERDICT_NAMES = {Verdict.MATCH: "MATCH", Verdict.UNSURE: "UNSURE", Verdict.NO_MATCH: "NO_MATCH"}
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def put_text(image: np.ndarray, text: str, position: tuple[int, int], colour: tuple[int, int, int], scale: float = 0.5) -> None:
+def put_text(
+    image: np.ndarray, text: str, position: tuple[int, int], colour: tuple[int, int, int], scale: float = 0.5
+) -> None:
     """Draw readable text in place; OpenCV's fonts know ASCII only, other characters become `?`."""
     text = text.encode("ascii", "replace").decode()
     cv2.putText(image, text, position, _FONT, scale, (0, 0, 0), 3, cv2.LINE_AA)
@@ -58,13 +69,19 @@ def contact_sheet(image: np.ndarray, matches: Sequence[Match], width: int = 320)
     uint8 RGB, four columns of `width` pixels.
     """
 
-    def tile(picture: np.ndarray, caption: str, colour: tuple[int, int, int] = (255, 255, 255), columns: int = 1) -> np.ndarray:
+    def tile(
+        picture: np.ndarray, caption: str, colour: tuple[int, int, int] = (255, 255, 255), columns: int = 1
+    ) -> np.ndarray:
         size = (width * columns, max(1, round(image.shape[0] * width * columns / image.shape[1])))
         small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
         put_text(small, caption, (6, size[1] - 8), colour, 0.45)
         return small
 
-    rows = [np.concatenate([tile(image, "image", columns=2), tile(draw_matches(image, matches), "all queries", columns=2)], axis=1)]
+    rows = [
+        np.concatenate(
+            [tile(image, "image", columns=2), tile(draw_matches(image, matches), "all queries", columns=2)], axis=1
+        )
+    ]
     for match in matches:
         mask = np.zeros_like(image)
         for segment in match.segments:

@@ -49,7 +49,9 @@ def fuse(gradcam: np.ndarray, probability: np.ndarray, alpha: float) -> np.ndarr
     return np.clip(alpha * gradcam + (1 - alpha) * mask, 0, 1).astype(np.float32)
 
 
-def native_heatmap(gradcam: np.ndarray, probability: np.ndarray | None, alpha: float, height: int, width: int) -> np.ndarray:
+def native_heatmap(
+    gradcam: np.ndarray, probability: np.ndarray | None, alpha: float, height: int, width: int
+) -> np.ndarray:
     """The fused map at any resolution, for display and for its peak: float32 [height, width] in 0..1.
 
     probability: float32 [h, w] of the chosen mask, or None where there is none: then the Grad-CAM map alone.

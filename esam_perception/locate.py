@@ -24,8 +24,12 @@ class UsageError(ValueError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", help="image file")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to look for")
-    parser.add_argument("--batch", metavar="FILE", help='lines of {"image": path, "texts": [...]} instead of IMAGE TEXT...')
-    parser.add_argument("--model", default="auto", help="auto, tabletop, blip_base, blip_large or a directory (default: %(default)s)")
+    parser.add_argument(
+        "--batch", metavar="FILE", help='lines of {"image": path, "texts": [...]} instead of IMAGE TEXT...'
+    )
+    parser.add_argument(
+        "--model", default="auto", help="auto, tabletop, blip_base, blip_large or a directory (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("esam_located"), metavar="DIR",
                         help="masks, pictures and results.jsonl go there (default: %(default)s)")  # fmt: skip

@@ -48,7 +48,12 @@ class Pipeline:
     """BLIP-ITM and EfficientSAM of one profile on one device. Not thread-safe: one caller at a time."""
 
     def __init__(
-        self, profile: Profile, matcher: BlipMatcher, segmenter: EfficientSam, device: torch.device, weights_sha256: str = ""
+        self,
+        profile: Profile,
+        matcher: BlipMatcher,
+        segmenter: EfficientSam,
+        device: torch.device,
+        weights_sha256: str = "",
     ) -> None:
         self.profile, self.device, self.weights_sha256 = profile, device, weights_sha256
         self.warnings: list[str] = []

@@ -150,7 +150,9 @@ def _build(cls: type, content: object, where: str):
     known = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(map(str, set(content) - set(known))):
         raise ProfileError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(known)}")
-    required = {n for n, f in known.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+    required = {
+        n for n, f in known.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
     if missing := sorted(required - set(content)):
         raise ProfileError(f"{where}: missing key {', '.join(missing)}")
     values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in content.items()}

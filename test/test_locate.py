@@ -15,7 +15,9 @@ def image_file(tmp_path):
 
 
 def locate(tiny_profile, output, *arguments):
-    return main(["locate", "--model", str(tiny_profile), "--device", "cpu", "--output", str(output), *map(str, arguments)])
+    return main(
+        ["locate", "--model", str(tiny_profile), "--device", "cpu", "--output", str(output), *map(str, arguments)]
+    )
 
 
 def test_one_image(tiny_profile, image_file, tmp_path, capsys):
@@ -73,7 +75,9 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(tiny_profile, image_fil
     assert len(error) == 1 and error[0].startswith("esam locate: ")
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"image": "x"}', '{"image": "x", "texts": "mug"}', '{"image": 3, "texts": []}'])
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"image": "x"}', '{"image": "x", "texts": "mug"}', '{"image": 3, "texts": []}']
+)
 def test_a_wrong_batch_line_is_named(tiny_profile, tmp_path, capsys, line):
     batch = tmp_path / "batch.jsonl"
     batch.write_text(line)

@@ -112,5 +112,7 @@ def test_package_xml_names_what_is_used():
     used = set()
     for path in SOURCES:
         used |= {name.split(".")[0] for name in imports_of(path)}
-    assert {package for package in used if package.endswith(("_msgs", "_interfaces")) or package == "rclpy"} - {"vision_msgs"} <= named
+    assert {package for package in used if package.endswith(("_msgs", "_interfaces")) or package == "rclpy"} - {
+        "vision_msgs"
+    } <= named
     assert not (ROOT / "setup.cfg").exists()  # ament_cmake_python would pick it up

@@ -36,7 +36,14 @@ def test_matches_come_in_order_with_the_promised_shapes_and_ranges(pipeline, ima
             np.testing.assert_array_equal(segment.mask, segment.probability > 0.5)
             assert segment.box == bounding_box(segment.mask)
     timing = located.timing
-    stages = (timing.preprocess, timing.blip_image, timing.blip_text, timing.gradcam, timing.sam_image, timing.sam_decode)
+    stages = (
+        timing.preprocess,
+        timing.blip_image,
+        timing.blip_text,
+        timing.gradcam,
+        timing.sam_image,
+        timing.sam_decode,
+    )
     assert all(stage > 0 for stage in stages) and timing.total >= sum(stages)
 
 
@@ -53,7 +60,10 @@ def test_many_queries_at_once_equal_one_by_one(pipeline, image):
 def test_thresholds_of_query_argument_and_profile_in_this_order(pipeline, image):
     score = pipeline.locate(image, ["the red mug"])[0].itm_score
     assert 0.01 < score < 0.99  # else the thresholds below say nothing
-    always, never = Query("the red mug", match_threshold=score / 2), Query("the red mug", match_threshold=1.0, reject_threshold=1.0)
+    always, never = (
+        Query("the red mug", match_threshold=score / 2),
+        Query("the red mug", match_threshold=1.0, reject_threshold=1.0),
+    )
     first, second = pipeline.locate(image, [always, never])
     assert first.verdict is Verdict.MATCH and first.segments
     assert second.verdict is Verdict.NO_MATCH and not second.segments
@@ -77,7 +87,14 @@ def test_any_image_size_works(pipeline, shape):
 
 
 @pytest.mark.parametrize(
-    "wrong", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8), None]
+    "wrong",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        None,
+    ],
 )
 def test_images_of_another_kind_are_errors(pipeline, wrong):
     with pytest.raises(ValueError, match="image"):

@@ -4,7 +4,14 @@ import pytest
 import yaml
 
 from esam_perception.matching.configuration import BlipArchitecture
-from esam_perception.profiles import ProfileError, available_profiles, build_config, load_profile, profile_dict, read_profile
+from esam_perception.profiles import (
+    ProfileError,
+    available_profiles,
+    build_config,
+    load_profile,
+    profile_dict,
+    read_profile,
+)
 from esam_perception.segmentation import EfficientSamConfig
 from esam_perception.weights import FetchError, Source, _to_safetensors, fetch, load_weights
 
@@ -24,7 +31,9 @@ def edit(folder, change):
 def test_a_profile_survives_writing_and_reading(tiny_profile):
     profile = read_profile(tiny_profile)
     assert profile.name == "tiny" and profile.is_complete
-    assert yaml.safe_load((tiny_profile / "profile.yaml").read_text()) == yaml.safe_load(yaml.safe_dump(profile_dict(profile)))
+    assert yaml.safe_load((tiny_profile / "profile.yaml").read_text()) == yaml.safe_load(
+        yaml.safe_dump(profile_dict(profile))
+    )
 
 
 def test_bundled_profiles_are_readable_and_build():
@@ -106,7 +115,12 @@ def test_an_official_checkpoint_becomes_safetensors_and_pickled_code_is_refused(
     from safetensors.torch import load_file
 
     torch.save({"model": {"a.weight": torch.arange(4.0)}}, tmp_path / "good.pt")
-    assert load_file(_to_safetensors(tmp_path / "good.pt", tmp_path / "out.safetensors"))["a.weight"].tolist() == [0, 1, 2, 3]
+    assert load_file(_to_safetensors(tmp_path / "good.pt", tmp_path / "out.safetensors"))["a.weight"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
     (tmp_path / "bad.pt").write_bytes(pickle.dumps({"model": print}))
     with pytest.raises(FetchError, match="safely"):
         _to_safetensors(tmp_path / "bad.pt", tmp_path / "bad.safetensors")

@@ -6,10 +6,19 @@ from hypothesis.extra import numpy as hnp
 
 from esam_perception.prompting import PromptingOptions, prompt_points
 
-HEATMAPS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24), elements=st.floats(0, 1, width=32))
+HEATMAPS = hnp.arrays(
+    np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24), elements=st.floats(0, 1, width=32)
+)
 
 
-@given(HEATMAPS, st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 6), st.sampled_from([0.0, 1.0]), st.integers(0, 3))
+@given(
+    HEATMAPS,
+    st.integers(1, 2000),
+    st.integers(1, 2000),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 1.0]),
+    st.integers(0, 3),
+)
 def test_points_are_distinct_patch_centres_inside_the_image(heatmap, height, width, count, sigma, suppression):
     options = PromptingOptions(count, sigma, suppression, 0.3)
     points = prompt_points(heatmap, (height, width), options)
@@ -34,7 +43,9 @@ def test_separate_peaks_in_order_and_weak_ones_left_out():
 
 
 def test_a_flat_map_points_at_the_centre():
-    np.testing.assert_allclose(prompt_points(np.full((8, 8), 0.3, np.float32), (100, 60), PromptingOptions()), [(30, 50)])
+    np.testing.assert_allclose(
+        prompt_points(np.full((8, 8), 0.3, np.float32), (100, 60), PromptingOptions()), [(30, 50)]
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"max_points": 0}, {"max_points": 7}, {"sigma": -1.0}, {"min_share": 1.5}])

@@ -45,7 +45,9 @@ class BlipArchitecture:
 
     def __post_init__(self) -> None:
         if self.stem and self.patch_size != 2 ** (len(self.stem) + 1):
-            raise ValueError(f"a stem of {len(self.stem)} widths makes patches of {2 ** (len(self.stem) + 1)} px, not {self.patch_size}")
+            raise ValueError(
+                f"a stem of {len(self.stem)} widths makes patches of {2 ** (len(self.stem) + 1)} px, not {self.patch_size}"
+            )
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if not 0 <= self.gradcam_layer < self.text.num_hidden_layers - 1:
@@ -97,4 +99,3 @@ def build_blip(architecture: BlipArchitecture) -> BlipForImageTextRetrieval:
     if architecture.stem:
         model.vision_model.embeddings.patch_embedding = ConvolutionalStem(architecture.stem, vision.hidden_size)
     return model
-

@@ -79,7 +79,9 @@ def cross_encode(
             hidden = layer.feed_forward_chunk(hidden)
         else:
             with torch.no_grad() if below else nullcontext():
-                hidden = _cross_output(layer.crossattention, hidden, _context(layer.crossattention, hidden, key, value, phrases))
+                hidden = _cross_output(
+                    layer.crossattention, hidden, _context(layer.crossattention, hidden, key, value, phrases)
+                )
                 hidden = layer.feed_forward_chunk(hidden)
     return CrossEncoding(hidden.unflatten(0, (batch, phrases)), attention)
 

@@ -40,9 +40,13 @@ class TextScores:
 class BlipMatcher:
     """Not thread-safe: one caller at a time."""
 
-    def __init__(self, model: nn.Module, tokenizer: BlipTokenizer, architecture: BlipArchitecture, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: BlipTokenizer, architecture: BlipArchitecture, device: torch.device
+    ) -> None:
         if tokenizer.vocab_size != architecture.vocab_size:
-            raise ValueError(f"vocab.txt has {tokenizer.vocab_size} entries, the profile says {architecture.vocab_size}")
+            raise ValueError(
+                f"vocab.txt has {tokenizer.vocab_size} entries, the profile says {architecture.vocab_size}"
+            )
         self.model = model.to(device).eval().requires_grad_(False)
         self.tokenizer, self.architecture, self.device = tokenizer, architecture, device
         self._text_features: OrderedDict[str, Tensor] = OrderedDict()
@@ -65,7 +69,9 @@ class BlipMatcher:
         new = list(dict.fromkeys(text for text in texts if text not in self._text_features))
         if new:
             ids, mask = (tensor.to(self.device) for tensor in self.tokenizer.encode_for_itc(new))
-            hidden = self.model.text_encoder(ids, attention_mask=mask, return_dict=True, is_decoder=False).last_hidden_state
+            hidden = self.model.text_encoder(
+                ids, attention_mask=mask, return_dict=True, is_decoder=False
+            ).last_hidden_state
             features = F.normalize(self.model.text_proj(hidden[:, 0]), dim=-1)
             self._text_features.update(zip(new, features))
         for text in texts:

@@ -31,7 +31,11 @@ class ConvolutionalStem(nn.Module):
         layers: list[nn.Module] = []
         for inputs, outputs in zip((3, *widths), widths):
             layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.GroupNorm(1, outputs), nn.GELU()]
-        layers += [ResidualConvolutions(widths[-1]), nn.Conv2d(widths[-1], hidden_size, 3, 2, 1), ResidualConvolutions(hidden_size)]
+        layers += [
+            ResidualConvolutions(widths[-1]),
+            nn.Conv2d(widths[-1], hidden_size, 3, 2, 1),
+            ResidualConvolutions(hidden_size),
+        ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

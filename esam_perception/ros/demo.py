@@ -26,15 +26,31 @@ TRUE_QUERIES, FALSE_QUERIES = 4, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=12.0, help="how long to listen once results come (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=12.0, help="how long to listen once results come (default: %(default)s)"
+    )
     parser.add_argument("--query", action="append", metavar="TEXT",
                         help="what to look for; several separated by ; or by giving it again (default: things that are on the table and things that are not)")  # fmt: skip
-    parser.add_argument("--model", default="auto", help="profile: auto, tabletop, blip_base, blip_large or a directory (default: %(default)s)")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="show this image to the node instead of the simulated tabletop")
+    parser.add_argument(
+        "--model",
+        default="auto",
+        help="profile: auto, tabletop, blip_base, blip_large or a directory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image", type=Path, metavar="FILE", help="show this image to the node instead of the simulated tabletop"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=900_000, help="which scene of the simulated tabletop (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=900_000, help="which scene of the simulated tabletop (default: %(default)s)"
+    )
     parser.add_argument("--rate", type=float, default=2.0, help="images a second of the camera (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("esam_demo"), metavar="DIR", help="where pictures and logs go (default: %(default)s)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("esam_demo"),
+        metavar="DIR",
+        help="where pictures and logs go (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -147,7 +163,11 @@ def _queries_of(scene: dict | None, seed: int) -> list[str]:
         return ["something red", "the green mug", "the blue elephant"]
     rng = random.Random(seed)
     true = [p["text"] for p in scene["phrases"] if p["true"] and p["kind"] == "colour_category"]
-    false = [p["text"] for p in scene["phrases"] if not p["true"] and p["kind"] in ("wrong_colour", "wrong_category", "unknown_word")]
+    false = [
+        p["text"]
+        for p in scene["phrases"]
+        if not p["true"] and p["kind"] in ("wrong_colour", "wrong_category", "unknown_word")
+    ]
     rng.shuffle(true)
     rng.shuffle(false)
     return [*true[:TRUE_QUERIES], *false[:FALSE_QUERIES]]
@@ -190,7 +210,11 @@ def _report(args: argparse.Namespace, listener, scene: dict | None, queries: lis
     cv2.imwrite(str(path), sheet[..., ::-1])
     with open(args.output / "results.json", "w", encoding="utf-8") as file:
         names = ("query", "truth", "verdict", "score", "predicted_iou", "true_iou", "latency")
-        json.dump({"rows": [dict(zip(names, row)) for row in rows], "latency_ms": latency, "profile": last.profile}, file, indent=1)
+        json.dump(
+            {"rows": [dict(zip(names, row)) for row in rows], "latency_ms": latency, "profile": last.profile},
+            file,
+            indent=1,
+        )
     print(f"contact sheet: {path}")
 
 

@@ -82,7 +82,9 @@ class Listener:
         self.fatal = ""
         images = QoSProfile(depth=5)
         self._node.create_subscription(Image, "camera/image_raw", self._on_image, images)
-        self._node.create_subscription(Image, "camera/truth/instances", lambda m: self._keep(self._instances, m), images)
+        self._node.create_subscription(
+            Image, "camera/truth/instances", lambda m: self._keep(self._instances, m), images
+        )
         self._node.create_subscription(String, "camera/truth/scene", self._on_scene, LATCHED)
         self._node.create_subscription(msg.MatchArray, "esam/matches", self._on_matches, 10)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)

@@ -56,7 +56,9 @@ def image_to_rgb(message) -> np.ndarray:
     encoding = _ALIASES.get(message.encoding, message.encoding)
     height, width = message.height, message.width
     if encoding not in ENCODINGS:
-        raise RefusedImage("unknown_encoding", f"encoding '{message.encoding[:64]}' is not one of {', '.join(ENCODINGS)}")
+        raise RefusedImage(
+            "unknown_encoding", f"encoding '{message.encoding[:64]}' is not one of {', '.join(ENCODINGS)}"
+        )
     if height == 0 or width == 0:
         raise RefusedImage("zero_size", f"the image is {width} x {height}")
     if encoding in _PLANAR:
@@ -98,13 +100,16 @@ def _rows(message, rows: int, used: int) -> np.ndarray:
     """uint8 [rows, used]: the bytes of every row without its padding, as a view where they allow it."""
     if message.step < used:
         raise RefusedImage(
-            "bad_step", f"step {message.step} is less than the {used} bytes of a row ({message.encoding}, width {message.width})"
+            "bad_step",
+            f"step {message.step} is less than the {used} bytes of a row ({message.encoding}, width {message.width})",
         )
     data = np.frombuffer(message.data, np.uint8)
     # the last row may come without its padding
     needed = message.step * (rows - 1) + used
     if not needed <= data.size <= message.step * rows:
-        raise RefusedImage("bad_length", f"data has {data.size} bytes, step {message.step} x {rows} rows needs {message.step * rows}")
+        raise RefusedImage(
+            "bad_length", f"data has {data.size} bytes, step {message.step} x {rows} rows needs {message.step * rows}"
+        )
     if data.size == message.step * rows:
         return data.reshape(rows, message.step)[:, :used]
     return np.lib.stride_tricks.as_strided(data, (rows, used), (message.step, 1), writeable=False)

@@ -38,7 +38,9 @@ def frames_of(source: str, field_of_view: float) -> Iterator[tuple]:
         return
     path = Path(source)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.endswith(DEPTH_SUFFIX))
+        files = sorted(
+            p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.endswith(DEPTH_SUFFIX)
+        )
         if not files:
             raise SourceError(f"{path}: has no images ({', '.join(IMAGE_SUFFIXES)})")
     elif path.suffix.lower() in IMAGE_SUFFIXES:
@@ -89,7 +91,11 @@ class FileCamera(Node):
     def __init__(self) -> None:
         super().__init__("file_camera")
         for name, default, description in (
-            ("source", CLIP, "an image, a folder of images, a video file, or 'clip' (recorded, comes with the package)"),
+            (
+                "source",
+                CLIP,
+                "an image, a folder of images, a video file, or 'clip' (recorded, comes with the package)",
+            ),
             ("rate", 5.0, "images a second"),
             ("loop", True, "begin again at the end; false: exit there"),
             ("field_of_view", 60.0, "horizontal, degrees: an assumption, for the intrinsics of what has none"),

@@ -98,7 +98,9 @@ class EsamNode(LifecycleNode):
             self.get_logger().warning(warning)
         self._pipeline = pipeline
         self._take_queries(QUERY_TOPIC, lambda: self._queries)
-        self.get_logger().info(f"model '{pipeline.profile.name}' on {pipeline.device} in {time.monotonic() - began:.1f} s")
+        self.get_logger().info(
+            f"model '{pipeline.profile.name}' on {pipeline.device} in {time.monotonic() - began:.1f} s"
+        )
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -113,7 +115,9 @@ class EsamNode(LifecycleNode):
         self._statistics.last_frame_in = time.monotonic()
         kind = CompressedImage if self._compressed else Image
         self._image_subscription = self.create_subscription(kind, self.image_topic, self._on_image, qos)
-        self.get_logger().info(f"active: images from {self._image_subscription.topic_name}, {len(self._queries)} queries")
+        self.get_logger().info(
+            f"active: images from {self._image_subscription.topic_name}, {len(self._queries)} queries"
+        )
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -229,11 +233,16 @@ class EsamNode(LifecycleNode):
         queries = self._queries
         located = self._locate(image, queries)
         timing = replace(
-            located.timing, age_at_start=age, preprocess=located.timing.preprocess + converted, total=located.timing.total + converted
+            located.timing,
+            age_at_start=age,
+            preprocess=located.timing.preprocess + converted,
+            total=located.timing.total + converted,
         )
         quality, alpha = parameters.value(self, "jpeg_quality"), self._pipeline.profile.fusion.alpha
         header = message.header
-        timing = self._outputs.publish(image, replace(located, timing=timing), header, alpha, quality, self._about(processed=1))
+        timing = self._outputs.publish(
+            image, replace(located, timing=timing), header, alpha, quality, self._about(processed=1)
+        )
         self._statistics.done(timing)
 
     def _locate(self, image: np.ndarray, queries: tuple[Query, ...]) -> Located:

@@ -44,7 +44,9 @@ class Outputs:
             classes = [VisionClass(class_id=i, class_name=query.key) for i, query in enumerate(queries, start=1)]
             self._label_info.publish(LabelInfo(header=header, class_map=classes, threshold=0.5))
 
-    def publish(self, image: np.ndarray, located: Located, header: Header, alpha: float, jpeg_quality: int, about: dict) -> Timing:
+    def publish(
+        self, image: np.ndarray, located: Located, header: Header, alpha: float, jpeg_quality: int, about: dict
+    ) -> Timing:
         """Publish everything about a frame, `matches` last: its timing includes the others. Returns that timing.
 
         about: the fields of MatchArray that describe the node (profile, weights_sha256, counters).
@@ -65,7 +67,9 @@ class Outputs:
                 self._overlay.publish(messages.image_message(picture, "rgb8", header))
             if _heard(self._overlay_compressed):
                 self._overlay_compressed.publish(messages.jpeg_message(picture, header, jpeg_quality))
-        array = msg.MatchArray(header=header, matches=[messages.match_message(match, header) for match in found], **about)
+        array = msg.MatchArray(
+            header=header, matches=[messages.match_message(match, header) for match in found], **about
+        )
         spent = 1000 * (time.perf_counter() - began)
         timing = replace(located.timing, publish=spent, total=located.timing.total + spent)
         array.timing = messages.timing_message(timing)

@@ -37,7 +37,9 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     if profile is not None:
         # the older name is all that Humble and Jazzy know, and newer ones warn of it
         old = environment.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
-        environment.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+        environment.setdefault(
+            "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE", str(profile)
+        )
     # large images: keep freed memory instead of giving it back and asking for it again with every frame
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", "268435456")
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", "268435456")
@@ -56,7 +58,12 @@ class Child:
             command += ["-p", f"{key}:={text}" if not isinstance(value, str) else f'{key}:="{text}"']
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
             )
 
     @property

@@ -38,7 +38,10 @@ def parse_query_text(text: str) -> tuple[Query, ...]:
 
 def queries_of_message(message) -> tuple[Query, ...]:
     """The queries of an esam_perception/QueryArray. Raises RefusedQuery."""
-    queries = [Query(q.text.strip(), q.id.strip(), q.match_threshold, q.reject_threshold) for q in message.queries[: MAX_QUERIES + 1]]
+    queries = [
+        Query(q.text.strip(), q.id.strip(), q.match_threshold, q.reject_threshold)
+        for q in message.queries[: MAX_QUERIES + 1]
+    ]
     return _checked(queries)
 
 
@@ -50,7 +53,9 @@ def _checked(queries: Iterable[Query]) -> tuple[Query, ...]:
     for query in checked:
         for what, value in (("query", query.text), ("query id", query.id)):
             if len(value) > MAX_CHARACTERS:
-                raise RefusedQuery("too_long", f"a {what} has {len(value)} characters, at most {MAX_CHARACTERS} are taken")
+                raise RefusedQuery(
+                    "too_long", f"a {what} has {len(value)} characters, at most {MAX_CHARACTERS} are taken"
+                )
             # Cc: controls; Cs: lone surrogates, which cannot be published again
             if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
                 raise RefusedQuery("control_characters", f"the {what} {value[:40]!r} has control characters")

@@ -44,7 +44,9 @@ class SimulatedCamera(Node):
         seed = self.get_parameter("seed").value + (int(seconds / period) if period > 0 else 0)
         orbit = self.get_parameter("orbit_speed").value * seconds
         seen = self._table.render(self._table.sample(seed), orbit=orbit)
-        self._publishers_of_camera.publish(seen.image, seen.camera_matrix, seen.depth, seen.instances, seen.truth_json())
+        self._publishers_of_camera.publish(
+            seen.image, seen.camera_matrix, seen.depth, seen.instances, seen.truth_json()
+        )
         self._frames += 1
 
     def destroy_node(self) -> None:

@@ -70,7 +70,9 @@ class EfficientSam(nn.Module):
             images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
         return self.image_encoder((images - self.pixel_mean) / self.pixel_std)
 
-    def decode(self, embeddings: Tensor, points: Tensor, labels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, embeddings: Tensor, points: Tensor, labels: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
         """Candidate masks of Q prompts an image.
 
         embeddings: [B, neck_dim, g, g] of `encode_image`. points: float32 [B, Q, N, 2], (x, y) in pixels of an image
@@ -97,7 +99,9 @@ def check_prompt(points: Tensor, labels: Tensor) -> None:
     """Raise ValueError for a prompt the model would misunderstand in silence: none or too many points, labels it does
     not know, no label that means anything, coordinates that are not finite."""
     if points.shape[-1] != 2 or points.shape[:-1] != labels.shape:
-        raise ValueError(f"points [..., N, 2] and labels [..., N] do not fit: {tuple(points.shape)}, {tuple(labels.shape)}")
+        raise ValueError(
+            f"points [..., N, 2] and labels [..., N] do not fit: {tuple(points.shape)}, {tuple(labels.shape)}"
+        )
     if not 1 <= points.shape[-2] <= PROMPT_SLOTS:
         raise ValueError(f"EfficientSAM takes 1 to {PROMPT_SLOTS} points a prompt, got {points.shape[-2]}")
     if not torch.isin(labels, torch.tensor(KNOWN_LABELS, device=labels.device, dtype=labels.dtype)).all():

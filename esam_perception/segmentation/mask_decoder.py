@@ -87,7 +87,11 @@ class DecoderAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = self._split(self.q_proj(query)), self._split(self.k_proj(key)), self._split(self.v_proj(value))
+        query, key, value = (
+            self._split(self.q_proj(query)),
+            self._split(self.k_proj(key)),
+            self._split(self.v_proj(value)),
+        )
         return self.out_proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
@@ -133,7 +137,9 @@ class TwoWayTransformer(nn.Module):
 class MaskDecoder(nn.Module):
     """Prompt tokens and image embedding to candidate masks and their predicted IoU."""
 
-    def __init__(self, width: int, depth: int, heads: int, mlp_width: int, upscaling: tuple[int, ...], iou_width: int) -> None:
+    def __init__(
+        self, width: int, depth: int, heads: int, mlp_width: int, upscaling: tuple[int, ...], iou_width: int
+    ) -> None:
         super().__init__()
         self.transformer = TwoWayTransformer(width, depth, heads, mlp_width)
         self.iou_token = nn.Embedding(1, width)

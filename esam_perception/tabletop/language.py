@@ -97,7 +97,9 @@ def true_phrase(objects: Sequence[TabletopObject], target: TabletopObject, kind:
         relation, anchor = _pick(rng, pairs)
         text = f"the {colour} {category} {relation} the {anchor.colour} {anchor.category}"
         anchors = named(objects, anchor.colour, anchor.category)
-        meant = [o for o in named(objects, colour, category) if any(o is not a and holds(relation, o, a) for a in anchors)]
+        meant = [
+            o for o in named(objects, colour, category) if any(o is not a and holds(relation, o, a) for a in anchors)
+        ]
     else:
         raise ValueError(f"unknown kind of phrase {kind!r}")
     if any(not o.visible for o in meant):

@@ -143,7 +143,9 @@ def _plate(rng) -> Parts:
 def _bottle(rng) -> Parts:
     r, neck, shoulder = rng.uniform(0.24, 0.32), rng.uniform(0.08, 0.11), rng.uniform(0.9, 1.2)
     top = shoulder + rng.uniform(0.55, 0.75)
-    body = _revolve([(0, 0), (r, 0), (r, shoulder * 0.5), (r, shoulder), (neck, shoulder + 0.3), (neck, top)], smooth=True)
+    body = _revolve(
+        [(0, 0), (r, 0), (r, shoulder * 0.5), (r, shoulder), (neck, shoulder + 0.3), (neck, top)], smooth=True
+    )
     cap = _revolve([(0, top - 0.1), (neck * 1.35, top - 0.1), (neck * 1.35, top), (0, top)])
     return Parts(body, cap, IVORY if rng.random() < 0.5 else (0.15, 0.15, 0.15))
 
@@ -212,7 +214,9 @@ def _star(rng) -> Parts:
     inner = rng.uniform(0.38, 0.5)
     angle = np.arange(10) * np.pi / 5 + np.pi / 2
     radius = np.where(np.arange(10) % 2 == 0, 1, inner)
-    return Parts(_extrude(Polygon(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)), rng.uniform(0.3, 0.55)))
+    return Parts(
+        _extrude(Polygon(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)), rng.uniform(0.3, 0.55))
+    )
 
 
 def _heart(rng) -> Parts:
@@ -258,7 +262,9 @@ def _carrot(rng) -> Parts:
 def _mushroom(rng) -> Parts:
     stem_h, cap = rng.uniform(0.45, 0.65), rng.uniform(0.5, 0.65)
     top = stem_h + cap * rng.uniform(0.65, 0.85)
-    hat = _revolve([(0, stem_h), (cap * 0.9, stem_h - 0.04), (cap, stem_h + 0.1), (cap * 0.7, top - 0.1), (0, top)], smooth=True)
+    hat = _revolve(
+        [(0, stem_h), (cap * 0.9, stem_h - 0.04), (cap, stem_h + 0.1), (cap * 0.7, top - 0.1), (0, top)], smooth=True
+    )
     stem = _revolve([(0, 0), (0.24, 0), (0.18, stem_h * 0.5), (0.2, stem_h + 0.05), (0, stem_h + 0.06)], smooth=True)
     return Parts(hat, stem, IVORY)
 
@@ -266,7 +272,8 @@ def _mushroom(rng) -> Parts:
 def _hammer(rng) -> Parts:
     w = rng.uniform(0.55, 0.75)
     head = _join(
-        _rotated(trimesh.creation.cylinder(0.14, w * 0.5), np.pi / 2, (0, 1, 0)), _box((w * 0.3, 0.2, 0.2), (-w * 0.35, 0, 0))
+        _rotated(trimesh.creation.cylinder(0.14, w * 0.5), np.pi / 2, (0, 1, 0)),
+        _box((w * 0.3, 0.2, 0.2), (-w * 0.35, 0, 0)),
     )
     claw = _extrude(Polygon([(-w * 0.45, -0.1), (-w * 0.45, 0.1), (-w * 0.85, 0.02), (-w * 0.9, -0.06)]), 0.18)
     claw.apply_translation((0, 0, -0.09))
@@ -277,7 +284,9 @@ def _hammer(rng) -> Parts:
 
 def _screwdriver(rng) -> Parts:
     r = rng.uniform(0.11, 0.16)
-    grip = _revolve([(0, 0), (r * 0.8, 0), (r, 0.1), (r * 0.85, 0.35), (r, 0.55), (r * 0.6, 0.65), (0, 0.65)], sections=8)
+    grip = _revolve(
+        [(0, 0), (r * 0.8, 0), (r, 0.1), (r * 0.85, 0.35), (r, 0.55), (r * 0.6, 0.65), (0, 0.65)], sections=8
+    )
     shaft = _join(trimesh.creation.cylinder(0.04, 0.75), _box((0.12, 0.03, 0.12), (0, 0, 0.36)))
     shaft.apply_translation((0, 0, 1.0))
     grip, shaft = (_rotated(mesh, np.pi / 2, (0, 1, 0)) for mesh in (grip, shaft))
@@ -333,7 +342,9 @@ def _key(rng) -> Parts:
 
 def _book(rng) -> Parts:
     w, d, h = rng.uniform(0.65, 0.8), 1.0, rng.uniform(0.16, 0.3)
-    cover = [_box((w, d, 0.03), (0, 0, z)) for z in (0.015, h - 0.015)] + [_box((0.03, d, h), (-w / 2 + 0.015, 0, h / 2))]
+    cover = [_box((w, d, 0.03), (0, 0, z)) for z in (0.015, h - 0.015)] + [
+        _box((0.03, d, h), (-w / 2 + 0.015, 0, h / 2))
+    ]
     pages = _box((w - 0.06, d - 0.06, h - 0.05), (-0.005, 0, h / 2))
     return Parts(_join(*cover), pages, IVORY)
 
@@ -378,7 +389,9 @@ def _gear(rng) -> Parts:
         for offset, radius in ((-0.30, 1 - depth), (-0.18, 1.0), (0.18, 1.0), (0.30, 1 - depth)):
             angle = 2 * np.pi * (k + offset) / teeth
             points.append((radius * np.cos(angle), radius * np.sin(angle)))
-    return Parts(_extrude(Polygon(points).difference(Point(0, 0).buffer(rng.uniform(0.2, 0.36))), rng.uniform(0.25, 0.42)))
+    return Parts(
+        _extrude(Polygon(points).difference(Point(0, 0).buffer(rng.uniform(0.2, 0.36))), rng.uniform(0.25, 0.42))
+    )
 
 
 def _duck(rng) -> Parts:
@@ -394,7 +407,14 @@ def _duck(rng) -> Parts:
 
 def _hat(rng) -> Parts:
     crown, h = rng.uniform(0.42, 0.5), rng.uniform(0.5, 0.85)
-    outline = [(0, 0), (1.0 - rng.uniform(0, 0.2), 0), (0.9, 0.05), (crown, 0.07), (crown * rng.uniform(0.85, 1.05), h), (0, h)]
+    outline = [
+        (0, 0),
+        (1.0 - rng.uniform(0, 0.2), 0),
+        (0.9, 0.05),
+        (crown, 0.07),
+        (crown * rng.uniform(0.85, 1.05), h),
+        (0, h),
+    ]
     band = _revolve([(crown * 1.03, 0.08), (crown * 1.05, 0.2), (crown * 0.99, 0.2)])
     return Parts(_revolve(outline), band, (0.12, 0.12, 0.14)) if rng.random() < 0.5 else Parts(_revolve(outline))
 

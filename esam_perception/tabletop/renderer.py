@@ -43,7 +43,11 @@ class RenderedScene:
     def truth_json(self) -> str:
         """Objects, phrases and seed as JSON."""
         return json.dumps(
-            {"seed": self.seed, "objects": [asdict(o) for o in self.objects], "phrases": [asdict(p) for p in self.phrases]}
+            {
+                "seed": self.seed,
+                "objects": [asdict(o) for o in self.objects],
+                "phrases": [asdict(p) for p in self.phrases],
+            }
         )
 
 
@@ -182,7 +186,9 @@ class Tabletop:
             for i, pixels in enumerate(textures):
                 # a cube texture is six squares below each other; the same one on every side will do
                 stacked = np.tile(pixels, (6, 1, 1)) if kind == cube else pixels
-                texture = spec.add_texture(name=f"{prefix}{i}", type=kind, width=stacked.shape[1], height=stacked.shape[0], nchannel=3)
+                texture = spec.add_texture(
+                    name=f"{prefix}{i}", type=kind, width=stacked.shape[1], height=stacked.shape[0], nchannel=3
+                )
                 texture.data = stacked.tobytes()
                 material = spec.add_material(name=f"{prefix}{i}", specular=0.3, shininess=0.3)
                 material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"{prefix}{i}"

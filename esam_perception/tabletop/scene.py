@@ -198,7 +198,9 @@ def sample_scene(seed: int, world: World) -> Scene:
         elif rng.random() < 0.25:
             trim = rgb
         skin = 0 if rng.random() < 0.5 else int(rng.integers(1, len(world.skin_textures)))
-        placed.append(Placed(index, colour, rgb, tuple(trim), (x, y), rng.uniform(-np.pi, np.pi), skin, rng.uniform(0, 0.8)))
+        placed.append(
+            Placed(index, colour, rgb, tuple(trim), (x, y), rng.uniform(-np.pi, np.pi), skin, rng.uniform(0, 0.8))
+        )
     lights = []
     for k in range(int(rng.integers(1, 4))):
         direction = np.array([rng.normal(0, 0.5), rng.normal(0, 0.5), -1.0])

@@ -33,9 +33,16 @@ class Judged:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("profile", nargs="?", default="tabletop", help="profile name or directory (default: %(default)s)")
+    parser.add_argument(
+        "profile", nargs="?", default="tabletop", help="profile name or directory (default: %(default)s)"
+    )
     parser.add_argument("--scenes", type=int, default=200, help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=900_000, help="first seed; training never uses seeds from 800000 on (default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=900_000,
+        help="first seed; training never uses seeds from 800000 on (default: %(default)s)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON too")
@@ -59,7 +66,12 @@ def run(args: argparse.Namespace) -> int:
           f"{SIZE[0]}x{SIZE[1]}, {pipeline.device}\n")  # fmt: skip
     print(table(figures))
     if args.output:
-        about = {"profile": pipeline.profile.name, "weights_sha256": pipeline.weights_sha256, "scenes": args.scenes, "seed": args.seed}
+        about = {
+            "profile": pipeline.profile.name,
+            "weights_sha256": pipeline.weights_sha256,
+            "scenes": args.scenes,
+            "seed": args.seed,
+        }
         args.output.write_text(json.dumps({**about, **figures}, indent=1), encoding="utf-8")
     return 0
 
@@ -154,5 +166,7 @@ def table(figures: dict) -> str:
         )
     lines += ["", "| false phrases | n | MATCH | NO_MATCH | AUC against all true ones |", "|---|---|---|---|---|"]
     for kind, row in figures["false"].items():
-        lines.append(f"| {kind} | {row['phrases']} | {row['accepted']:.3f} | {row['rejected']:.3f} | {row['auc']:.3f} |")
+        lines.append(
+            f"| {kind} | {row['phrases']} | {row['accepted']:.3f} | {row['rejected']:.3f} | {row['auc']:.3f} |"
+        )
     return "\n".join(lines)

@@ -97,7 +97,10 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
         description=DESCRIPTION,
         directory=output,
         blip=dataclasses.asdict(stages.BLIP),
-        efficient_sam={**dataclasses.asdict(stages.EFFICIENT_SAM), "upscaling_dims": list(stages.EFFICIENT_SAM.upscaling_dims)},
+        efficient_sam={
+            **dataclasses.asdict(stages.EFFICIENT_SAM),
+            "upscaling_dims": list(stages.EFFICIENT_SAM.upscaling_dims),
+        },
         blip_weights=_save(matching.blip, output / "blip.safetensors"),
         efficient_sam_weights=_save(segmenter["model"], output / "efficient_sam.safetensors"),
         vocab=vocab.name,
@@ -106,8 +109,12 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
         verdict=VerdictOptions(source="defaults, not fitted"),
         training={
             "first_seed": data.TRAIN_SEED,
-            "versions": {"torch": str(torch.__version__), "transformers": transformers.__version__,
-                         "mujoco": version("mujoco"), "python": platform.python_version()},  # fmt: skip
+            "versions": {
+                "torch": str(torch.__version__),
+                "transformers": transformers.__version__,
+                "mujoco": version("mujoco"),
+                "python": platform.python_version(),
+            },  # fmt: skip
             "last_step": steps,
         },
     )

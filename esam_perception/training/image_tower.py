@@ -39,7 +39,11 @@ def change_light(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def patch_coverage(instances: np.ndarray, patch: int, labels: int) -> np.ndarray:
     """Share of each patch that each object covers: uint8 [h, w] -> float32 [labels + 1, h / patch, w / patch]."""
     h, w = instances.shape
-    blocks = instances.reshape(h // patch, patch, w // patch, patch).transpose(0, 2, 1, 3).reshape(h // patch, w // patch, -1)
+    blocks = (
+        instances.reshape(h // patch, patch, w // patch, patch)
+        .transpose(0, 2, 1, 3)
+        .reshape(h // patch, w // patch, -1)
+    )
     return np.stack([(blocks == label).mean(-1, dtype=np.float32) for label in range(labels + 1)])
 
 

@@ -86,7 +86,9 @@ class MatchingStage(nn.Module):
         dense_logits = self.dense_text(first) @ self.dense_image(image[:, 1:]).transpose(1, 2)
         dense_logits = dense_logits / image.shape[-1] ** 0.5 + self.dense_bias
         dense = dense_loss(dense_logits, coverage)
-        names = self.names(image[:, 1:], torch.from_numpy(drawn.category).flatten(1), torch.from_numpy(drawn.colour).flatten(1))
+        names = self.names(
+            image[:, 1:], torch.from_numpy(drawn.category).flatten(1), torch.from_numpy(drawn.colour).flatten(1)
+        )
         itc = self._itc(image, flat, match)
         loss = itm + ITC_WEIGHT * itc + attention + dense + names
         with torch.no_grad():

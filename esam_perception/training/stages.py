@@ -67,7 +67,9 @@ def train_image_tower(work_dir: Path, cache: SceneCache, steps: int) -> None:
     """Stage 1; checkpoint `image_tower.pt` in `work_dir`."""
     torch.manual_seed(0)
     stage = ImageTowerStage(build_blip(BLIP).vision_model)
-    train_stage("image_tower", work_dir, stage, lambda step: stage.loss_of_crops(cache, step, 32), steps, 2e-3, warm_up=200)
+    train_stage(
+        "image_tower", work_dir, stage, lambda step: stage.loss_of_crops(cache, step, 32), steps, 2e-3, warm_up=200
+    )
 
 
 def _side(sides: tuple[tuple[float, int], ...], done: float) -> int:

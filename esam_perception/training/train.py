@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("profile", choices=["tabletop"], help="what to train: the bundled tabletop profile")
     parser.add_argument("--work-dir", type=Path, default=Path("esam_train"), metavar="DIR",
                         help="scenes, checkpoints and curves (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where the profile is written (default: WORK_DIR/profile)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where the profile is written (default: WORK_DIR/profile)"
+    )
     parser.add_argument("--stage", choices=["all", *STAGES], default="all",
                         help="one stage alone; all of them by default, the two networks side by side")  # fmt: skip
     parser.add_argument("--scenes", type=int, default=9000, help="training scenes, in hundreds (default: %(default)s)")
@@ -28,8 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--matching-steps", type=int, default=1250, metavar="N", help="default: %(default)s")
     parser.add_argument("--refinement-steps", type=int, default=850, metavar="N", help="default: %(default)s")
     parser.add_argument("--segmentation-steps", type=int, default=3300, metavar="N", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=1,
-                        help="threads of each network; two on two contended cores are slower than one (default: %(default)s)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="threads of each network; two on two contended cores are slower than one (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
     if args.stage != "all":
         _run_stage(args.stage, args)
         return 0
-    print(f"training '{args.profile}' into {args.work_dir}: about two hours on two cores; safe to interrupt", flush=True)
+    print(
+        f"training '{args.profile}' into {args.work_dir}: about two hours on two cores; safe to interrupt", flush=True
+    )
     _run_stage("data", args)
     # the two networks share nothing: one process each
     segmentation = _start_stage("segmentation", args)
@@ -57,7 +65,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
-    options = ["--stage", stage, "--work-dir", str(args.work_dir), "--scenes", str(args.scenes), "--threads", str(args.threads)]
+    options = [
+        "--stage",
+        stage,
+        "--work-dir",
+        str(args.work_dir),
+        "--scenes",
+        str(args.scenes),
+        "--threads",
+        str(args.threads),
+    ]
     for name in ("image_tower_steps", "matching_steps", "refinement_steps", "segmentation_steps"):
         options += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}

@@ -30,7 +30,12 @@ def official(goldens, golden_weights):
     # what a LAVIS retrieval checkpoint also holds, and must be passed over by name
     state |= {"temp": torch.tensor(0.07), "queue_ptr": torch.zeros(1), "text_proj_m.weight": torch.zeros(1)}
     load_blip_state(model, state)
-    return model, folder, np.load(folder / "golden_lavis_names.npz"), json.loads((folder / "golden_lavis_names.json").read_text())
+    return (
+        model,
+        folder,
+        np.load(folder / "golden_lavis_names.npz"),
+        json.loads((folder / "golden_lavis_names.json").read_text()),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +87,9 @@ def test_equals_lavis(official, encoded_image):
         tolerance = 1e-5 * reference.max() + 1e-9 + 2e-9
         np.testing.assert_allclose(phrases[j].view(24, 24), reference[1], atol=tolerance)
         length = int(mask[j].sum())
-        np.testing.assert_allclose(tokens[j, :length].view(length, 24, 24)[1:], reference[2 : length + 1], atol=tolerance)
+        np.testing.assert_allclose(
+            tokens[j, :length].view(length, 24, 24)[1:], reference[2 : length + 1], atol=tolerance
+        )
 
 
 def small_model(seed: int = 0):

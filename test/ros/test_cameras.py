@@ -91,7 +91,17 @@ def test_a_machine_without_gl_gets_one_line_and_the_demo_the_clip(tmp_path):
 
 
 def run_demo(output, *arguments, environment=None):
-    command = [sys.executable, "-m", "esam_perception.cli", "demo", "--device", "cpu", "--output", str(output), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "esam_perception.cli",
+        "demo",
+        "--device",
+        "cpu",
+        "--output",
+        str(output),
+        *arguments,
+    ]
     environment = {**(environment or os.environ), "PYTHONPATH": str(ROOT)}
     environment.pop("ROS_DOMAIN_ID", None)
     return subprocess.run(command, cwd=output, env=environment, capture_output=True, text=True, timeout=240)
@@ -100,7 +110,17 @@ def run_demo(output, *arguments, environment=None):
 def test_the_demo_on_an_image_of_the_user(tmp_path, clip):
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), clip[0].image[..., ::-1])
-    demo = run_demo(tmp_path, "--image", str(path), "--query", "the red ring; the blue elephant", "--model", "tabletop", "--seconds", "2")
+    demo = run_demo(
+        tmp_path,
+        "--image",
+        str(path),
+        "--query",
+        "the red ring; the blue elephant",
+        "--model",
+        "tabletop",
+        "--seconds",
+        "2",
+    )
     assert demo.returncode == 0, demo.stderr
     assert "the red ring" in demo.stdout and "the blue elephant" in demo.stdout
     results = json.loads((tmp_path / "results.json").read_text())

@@ -17,7 +17,9 @@ from esam_perception.ros.encodings import ENCODINGS, RefusedImage, depth_to_metr
 SIDES = st.integers(1, 20)
 
 
-def message(data: np.ndarray, encoding: str, width: int, height: int, padding: int = 0, bigendian: bool = False) -> Image:
+def message(
+    data: np.ndarray, encoding: str, width: int, height: int, padding: int = 0, bigendian: bool = False
+) -> Image:
     """An image message of raw rows (uint8 [rows, bytes]), with padding of a value that must never be seen."""
     rows = np.pad(data, ((0, 0), (0, padding)), constant_values=77)
     built = Image(height=height, width=width, encoding=encoding, step=rows.shape[1], is_bigendian=int(bigendian))
@@ -128,7 +130,12 @@ def test_what_does_not_fit_is_refused_with_its_reason(change, reason):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.sampled_from([*ENCODINGS, "x"]), st.integers(0, 9), st.integers(0, 9), st.integers(0, 40), st.binary(max_size=300), st.booleans()
+    st.sampled_from([*ENCODINGS, "x"]),
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.integers(0, 40),
+    st.binary(max_size=300),
+    st.booleans(),
 )
 def test_any_message_gives_an_image_of_its_size_or_a_reason(encoding, width, height, step, data, bigendian):
     built = Image(encoding=encoding, width=width, height=height, step=step, is_bigendian=int(bigendian), data=data)
@@ -141,7 +148,13 @@ def test_any_message_gives_an_image_of_its_size_or_a_reason(encoding, width, hei
 
 
 @settings(deadline=None)
-@given(hnp.arrays(np.float32, st.tuples(SIDES, SIDES), elements=st.floats(-1, 10, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])))
+@given(
+    hnp.arrays(
+        np.float32,
+        st.tuples(SIDES, SIDES),
+        elements=st.floats(-1, 10, width=32) | st.sampled_from([np.nan, np.inf, -np.inf]),
+    )
+)
 def test_depth_in_metres_and_millimetres(metres):
     height, width = metres.shape
     invalid = ~np.isfinite(metres) | (metres <= 0)

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esam_perception import msg
-from esam_perception.ros.messages import joint_heatmap, label_image, match_message, timing_message, to_header, to_nanoseconds
+from esam_perception.ros.messages import (
+    joint_heatmap,
+    label_image,
+    match_message,
+    timing_message,
+    to_header,
+    to_nanoseconds,
+)
 from esam_perception.types import Match, Query, Segment, Timing, Verdict
 
 
@@ -15,10 +22,23 @@ def make_match(label: int, verdict: Verdict, rows: slice, certainty: float) -> M
     mask = np.zeros((8, 10), bool)
     mask[rows] = True
     probability = np.where(mask, certainty, 0.1).astype(np.float32)
-    segment = Segment(label, mask, probability, 0.7, (0, rows.start, 10, rows.stop - rows.start), np.array([[2.5, 3.5]], np.float32))
+    segment = Segment(
+        label, mask, probability, 0.7, (0, rows.start, 10, rows.stop - rows.start), np.array([[2.5, 3.5]], np.float32)
+    )
     maps = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
     segments = (segment,) if verdict is Verdict.MATCH else ()
-    return Match(Query("the red mug", "mug"), verdict, (-1.0, 2.0), 0.95, 0.3, float("nan"), maps, maps[::-1].copy(), (1.0, 2.0), segments)
+    return Match(
+        Query("the red mug", "mug"),
+        verdict,
+        (-1.0, 2.0),
+        0.95,
+        0.3,
+        float("nan"),
+        maps,
+        maps[::-1].copy(),
+        (1.0, 2.0),
+        segments,
+    )
 
 
 @given(st.integers(0, 2**31 * 10**9 - 1))
@@ -45,7 +65,11 @@ def test_a_match_becomes_its_message():
 
 
 def test_verdict_constants_are_the_messages():
-    assert {v.name: int(v) for v in Verdict} == {"UNSURE": msg.Match.UNSURE, "MATCH": msg.Match.MATCH, "NO_MATCH": msg.Match.NO_MATCH}
+    assert {v.name: int(v) for v in Verdict} == {
+        "UNSURE": msg.Match.UNSURE,
+        "MATCH": msg.Match.MATCH,
+        "NO_MATCH": msg.Match.NO_MATCH,
+    }
 
 
 def test_the_surer_segment_wins_a_shared_pixel():

@@ -97,7 +97,9 @@ def test_a_frame_and_two_queries(client, told):
     # the images of the same frame
     labels = client.image_of("mask", array)
     assert labels.encoding == "mono8" and labels.step == labels.width == frame.image.shape[1]
-    np.testing.assert_array_equal(np.frombuffer(labels.data, np.uint8).reshape(mask.shape), np.where(mask > 0, segment.label, 0))
+    np.testing.assert_array_equal(
+        np.frombuffer(labels.data, np.uint8).reshape(mask.shape), np.where(mask > 0, segment.label, 0)
+    )
     confidence = np.frombuffer(client.image_of("confidence", array).data, np.uint8).reshape(mask.shape)
     assert (confidence[mask == 0] == 0).all() and (confidence[mask > 0] >= 127).all()
     heatmap = client.image_of("heatmap", array)
@@ -125,7 +127,10 @@ def test_structured_queries_with_ids_and_thresholds(client, clip):
     client.queries_publisher.publish(msg.QueryArray(queries=queries))
     client.wait(lambda: client.active, "the structured queries")
     array = client.show(clip[1].image)
-    assert [(m.query_id, m.verdict) for m in array.matches] == [("always", msg.Match.MATCH), ("never", msg.Match.NO_MATCH)]
+    assert [(m.query_id, m.verdict) for m in array.matches] == [
+        ("always", msg.Match.MATCH),
+        ("never", msg.Match.NO_MATCH),
+    ]
 
 
 def broken(change: dict) -> Image:
@@ -227,7 +232,17 @@ def test_locate_answers_about_an_image_and_about_the_newest_frame_without_touchi
 def test_diagnostics_tell_what_there_is_to_know(client, clip):
     client.show(clip[0].image)
     status = client.status()
-    for key in ("rate_hz", "frames_in", "frames_processed", "frames_dropped", "frames_dropped_stale", "refused", "model", "device", "memory_mb"):
+    for key in (
+        "rate_hz",
+        "frames_in",
+        "frames_processed",
+        "frames_dropped",
+        "frames_dropped_stale",
+        "refused",
+        "model",
+        "device",
+        "memory_mb",
+    ):
         assert key in status
     assert status["model"] == "tabletop" and status["device"] == "cpu" and float(status["memory_mb"]) > 50
     assert status["latency_ms/total"].startswith("p50 ")

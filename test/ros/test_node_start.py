@@ -47,6 +47,8 @@ def test_without_autostart_it_waits_and_keeps_queries_and_drops_stale_frames(sta
 
 def test_a_model_that_is_not_there_is_an_error_that_names_it_and_the_node_stays(start, tmp_path):
     client = start({"model": str(tmp_path / "nothing")})
-    status = client.wait(lambda: (s := client.status())["level"] == DiagnosticStatus.ERROR and s, "the error in diagnostics")
+    status = client.wait(
+        lambda: (s := client.status())["level"] == DiagnosticStatus.ERROR and s, "the error in diagnostics"
+    )
     assert "configure failed" in status["message"] and "no profile" in status["message"]
     assert client.state() == "unconfigured"

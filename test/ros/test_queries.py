@@ -55,12 +55,16 @@ def test_any_text_gives_clean_queries_or_a_reason(text):
     assert all(t == t.strip() and t and "\n" not in t and ";" not in t and len(t) <= MAX_CHARACTERS for t in texts)
 
 
-@given(st.lists(st.builds(Query, st.text(max_size=9), st.text(max_size=3), st.floats(-1, 2), st.floats(-1, 2)), max_size=5))
+@given(
+    st.lists(st.builds(Query, st.text(max_size=9), st.text(max_size=3), st.floats(-1, 2), st.floats(-1, 2)), max_size=5)
+)
 def test_structured_queries_keep_ids_and_thresholds_or_are_refused(queries):
     message = msg.QueryArray()
     for q in queries:
         text, identity = (s.encode("utf-8", "replace").decode() for s in (q.text, q.id))
-        message.queries.append(msg.Query(text=text, id=identity, match_threshold=q.match_threshold, reject_threshold=q.reject_threshold))
+        message.queries.append(
+            msg.Query(text=text, id=identity, match_threshold=q.match_threshold, reject_threshold=q.reject_threshold)
+        )
     try:
         taken = queries_of_message(message)
     except RefusedQuery as error:

@@ -15,7 +15,12 @@ def official(goldens, golden_weights):
     folder = goldens / "efficient_sam"
     model = EfficientSam(EfficientSamConfig()).eval()
     model.load_state_dict(golden_weights(folder / "manifest_vitt.json"))  # strict: the official 278 names
-    return model, folder, json.loads((folder / "golden_vitt.json").read_text())["prompts"], np.load(folder / "golden_vitt.npz")
+    return (
+        model,
+        folder,
+        json.loads((folder / "golden_vitt.json").read_text())["prompts"],
+        np.load(folder / "golden_vitt.npz"),
+    )
 
 
 def test_equals_the_official_model(official):

@@ -3,12 +3,20 @@ import json
 import numpy as np
 import pytest
 
-from esam_perception.tabletop.language import FALSE_KINDS, RELATIONS, TabletopObject, draw_false, holds, named, scene_phrases
+from esam_perception.tabletop.language import (
+    FALSE_KINDS,
+    RELATIONS,
+    TabletopObject,
+    draw_false,
+    holds,
+    named,
+    scene_phrases,
+)
 from esam_perception.tabletop.objects import MAKERS, make_object
 from esam_perception.tabletop.scene import SCENES_PER_WORLD, make_world, sample_scene
 from esam_perception.tabletop.words import ABSENT_NOUNS, CATEGORIES, COLOURS
-from esam_perception.training.vocabulary import tabletop_vocabulary
 from esam_perception.training.data import TEST_SEED, TRAIN_SEED, VALIDATION_SEED
+from esam_perception.training.vocabulary import tabletop_vocabulary
 
 
 def test_the_words():
@@ -133,7 +141,10 @@ def test_the_table_is_a_plane_in_depth(tabletop):
     seen = tabletop.render(tabletop.sample(TEST_SEED + 5))
     rows, columns = np.nonzero((seen.instances == 0) & (seen.depth > 0))
     z = seen.depth[rows, columns]
-    points = np.stack([(columns - seen.camera_matrix[0, 2]) * z, (rows - seen.camera_matrix[1, 2]) * z], 1) / seen.camera_matrix[0, 0]
+    points = (
+        np.stack([(columns - seen.camera_matrix[0, 2]) * z, (rows - seen.camera_matrix[1, 2]) * z], 1)
+        / seen.camera_matrix[0, 0]
+    )
     points = np.concatenate([points, z[:, None]], 1)
     middle = points[np.argsort(np.hypot(rows - 120, columns - 160))[:3000]]
     centred = middle - middle.mean(0)
@@ -145,7 +156,9 @@ def test_the_orbiting_camera_sees_the_same_objects(tabletop):
     scene = tabletop.sample(TEST_SEED + 3)
     first, turned = tabletop.render(scene), tabletop.render(scene, orbit=0.3)
     assert (first.image != turned.image).any()
-    assert [(o.label, o.category, o.colour) for o in first.objects] == [(o.label, o.category, o.colour) for o in turned.objects]
+    assert [(o.label, o.category, o.colour) for o in first.objects] == [
+        (o.label, o.category, o.colour) for o in turned.objects
+    ]
 
 
 def test_the_clip_is_small_whole_and_true(clip):

@@ -41,7 +41,9 @@ class FewScenes:
             image[rows, columns] = np.array(COLOURS[colours[label]]) * 255
             instances[rows, columns] = label
             position = ((column - 100) / 300, 0.0, 1.2 - row / 300)
-            objects.append(TabletopObject(label, CATEGORIES[rng.integers(32)], str(colours[label]), position, 3000, True))
+            objects.append(
+                TabletopObject(label, CATEGORIES[rng.integers(32)], str(colours[label]), position, 3000, True)
+            )
         return image, instances, tuple(objects)
 
 
@@ -151,6 +153,12 @@ def test_figures_are_counted_per_kind():
     ]
     figures = summarise(judged)
     row = figures["true"]["category"]
-    assert (row["phrases"], row["pointing"], row["mean_iou"], row["mean_iou_large"], row["accepted"]) == (2, 0.5, 0.4, 0.8, 0.5)
+    assert (row["phrases"], row["pointing"], row["mean_iou"], row["mean_iou_large"], row["accepted"]) == (
+        2,
+        0.5,
+        0.4,
+        0.8,
+        0.5,
+    )
     assert figures["false"]["wrong_colour"] == {"phrases": 1, "accepted": 0.0, "rejected": 0.0, "auc": 0.5}
     assert "| category | 2 | 0.500 |" in table(figures)
