@@ -7,6 +7,19 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
+# Ranges, so that a robot's own torch and NumPy can stay. What was tested is in requirements.txt, exactly.
+REQUIRES = [
+    "torch>=2.4",
+    "transformers>=5.0",  # its BLIP classes
+    "tokenizers>=0.22",
+    "safetensors>=0.5",
+    "huggingface-hub>=1.0",
+    "numpy>=1.26",
+    "opencv-python-headless>=4.8,<5",  # 5 breaks cv_bridge's users
+    "pyyaml>=6.0",
+    "tqdm>=4.60",
+]
+
 
 def requirements(name: str) -> list[str]:
     lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
@@ -23,7 +36,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["esam_perception", "esam_perception.*"]),
     package_data={"esam_perception": ["models/*/*", "tabletop/clip/*"]},
-    install_requires=requirements("requirements.txt"),
+    install_requires=REQUIRES,
     extras_require={"tabletop": requirements("requirements-tabletop.txt"), "test": requirements("requirements-dev.txt")},
     entry_points={"console_scripts": ["esam = esam_perception.cli:main"]},
 )

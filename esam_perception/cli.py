@@ -8,6 +8,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from esam_perception import __version__
+
 COMMANDS = {
     "demo": ("esam_perception.ros.demo", "show it all: simulated camera, node, queries, a table and a contact sheet"),
     "locate": ("esam_perception.locate", "look for phrases in image files, without ROS"),
@@ -31,6 +33,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
         prog="esam", description="Text-queried perception for robots.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"esam_perception {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
         description = text[0].upper() + text[1:] + "."
@@ -42,13 +45,29 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def cure_of(module: str) -> str:
+    """How to get a module that `pip install .` does not bring; empty for any other."""
+    top = module.partition(".")[0]
+    if top in ("rclpy", "rcl_interfaces", "ament_index_python") or top.endswith("_msgs") or module == "esam_perception.msg":
+        return "it comes with ROS 2: use ./esam in a clone of the repository, or build the package with apt's ROS 2 (README.md)"
+    if top in ("mujoco", "trimesh", "mapbox_earcut", "shapely", "networkx", "scipy", "matplotlib"):
+        return 'in a clone of the repository: pip install ".[tabletop]"'
+    return ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2 for wrong usage)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if word in COMMANDS), None)
-    args = build_parser(command).parse_args(argv)
     try:
+        args = build_parser(command).parse_args(argv)
         return args.run(args)
+    except ModuleNotFoundError as error:
+        cure = cure_of(error.name or "")
+        if not cure:
+            raise
+        print(f"esam {command}: {error.name} is not installed here; {cure}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

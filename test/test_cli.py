@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +23,9 @@ def test_every_command_explains_itself(command, capsys):
     assert end.value.code == 0 and "usage: esam" in text and "--" in text
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["locate", "--loudly"], ["train", "everything"], ["fetch", "tabletop"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["locate", "--loudly"], ["train", "everything"], ["fetch", "tabletop"]]
+)
 def test_wrong_usage_is_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments)
@@ -51,3 +54,31 @@ def test_the_starter_names_the_missing_compiler_and_its_cure(tmp_path):
     assert answer.returncode == 1
     (line,) = answer.stderr.strip().splitlines()
     assert "compiler is missing" in line and "apt-get install" in line
+
+
+@pytest.mark.parametrize("module, cure", [("rclpy", "ROS 2"), ("mujoco", "pip install")])
+def test_what_is_not_installed_is_said_in_one_line(module, cure, monkeypatch, capsys):
+    def run(args):
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    monkeypatch.setitem(COMMANDS, "demo", ("stand_in", "a stand-in"))
+    monkeypatch.setitem(sys.modules, "stand_in", SimpleNamespace(add_arguments=lambda parser: None, run=run))
+    assert main(["demo"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert module in line and cure in line
+
+
+def test_a_missing_module_of_our_own_is_a_bug_and_raises(monkeypatch):
+    monkeypatch.setitem(COMMANDS, "demo", ("esam_perception.nowhere", "a stand-in"))
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        main(["demo"])
+
+
+def test_help_is_quick():
+    """Nothing heavy is imported for it: the interpreter itself and argparse."""
+    code = "import sys; from esam_perception.cli import build_parser; build_parser(None); print(len(sys.modules))"
+    modules = int(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT))
+    plain = int(
+        subprocess.check_output([sys.executable, "-c", "import sys, argparse, re; print(len(sys.modules))"], text=True)
+    )
+    assert modules - plain < 40
