@@ -1,6 +1,10 @@
-"""The launch files, read: the launch package is not on PyPI, so they cannot be executed here."""
+"""The launch files, read, and run over stand-ins: the launch package is not on PyPI, so it cannot execute them here."""
 
 import ast
+import os
+import runpy
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -10,8 +14,8 @@ from test.conftest import ROOT
 # The public contract: argument names and defaults of esam.launch.py (None: a path inside the installed package).
 CONTRACT = {
     "namespace": "", "params_file": None, "use_sim_time": "false", "autostart": "true", "log_level": "info",
-    "image": "/camera/image_raw", "depth": "", "camera_info": "", "image_transport": "raw", "model": "auto", "device": "auto",
-    "rviz": "false", "respawn": "false", "fastdds_profile": None,
+    "image": "/camera/image_raw", "depth": "", "camera_info": "", "image_transport": "raw", "model": "auto",
+    "device": "auto", "rviz": "false", "respawn": "false", "fastdds_profile": None,
 }  # fmt: skip
 
 
@@ -58,3 +62,128 @@ def test_rviz_shows_what_the_node_publishes():
     displays = yaml.safe_load((ROOT / "config" / "esam.rviz").read_text())["Visualization Manager"]["Displays"]
     topics = {display.get("Topic", {}).get("Value") for display in displays}
     assert {"/esam/overlay", "/esam/mask", "/esam/heatmap", "/esam/targets"} <= topics
+
+
+# Executed with stand-ins that record what they are given, so that the logic in the files is tested too. ---------------
+
+
+class Recorded:
+    def __init__(self, *args, **kwargs):
+        self.args, self.kwargs = args, kwargs
+
+
+@pytest.fixture
+def share(tmp_path, monkeypatch):
+    """The folder that stands for the installed share/esam_perception; the variables of a shell without ROS."""
+    (tmp_path / "config").mkdir()
+    for name in ("esam.yaml", "fastdds.xml", "esam.rviz"):
+        (tmp_path / "config" / name).write_bytes((ROOT / "config" / name).read_bytes())
+    for name in list(os.environ):
+        if name.startswith(("FAST", "ROS_", "MALLOC_")):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def load(share, monkeypatch):
+    """A function of a launch file's name to its module, over stand-ins for launch and what goes with it."""
+    names = {
+        "launch": ("LaunchDescription",),
+        "launch.actions": ("DeclareLaunchArgument", "IncludeLaunchDescription", "LogInfo", "OpaqueFunction"),
+        "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
+        "launch.substitutions": ("LaunchConfiguration",),
+        "launch_ros": (),
+        "launch_ros.actions": ("Node",),
+        "launch_ros.parameter_descriptions": ("ParameterValue",),
+        "ament_index_python": (),
+    }
+    for module, classes in names.items():
+        stand_in = ModuleType(module)
+        for name in classes:
+            setattr(stand_in, name, type(name, (Recorded,), {}))
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    packages = ModuleType("ament_index_python.packages")
+    packages.get_package_share_directory = lambda name: str(share)
+    packages.get_packages_with_prefixes = lambda: load.installed
+    monkeypatch.setitem(sys.modules, packages.__name__, packages)
+
+    def load(name):
+        return SimpleNamespace(**runpy.run_path(str(ROOT / "launch" / name)))
+
+    load.installed = {}
+    return load
+
+
+def launch(module, **given) -> list:
+    """What esam.launch.py starts when these arguments are given, as launch does it: defaults filled in by the way."""
+    context = SimpleNamespace(launch_configurations=dict(given))
+    started = []
+    for action in module.generate_launch_description().args[0]:
+        if type(action).__name__ == "DeclareLaunchArgument":
+            context.launch_configurations.setdefault(action.args[0], action.kwargs["default_value"])
+        else:
+            started += action.kwargs["function"](context) or []
+    return started
+
+
+def test_an_argument_that_is_not_given_leaves_the_parameters_file_alone(load, share):
+    (node,) = launch(load("esam.launch.py"))
+    assert node.kwargs["parameters"] == [str(share / "config" / "esam.yaml"), {}]
+    assert [node.kwargs[key] for key in ("package", "executable", "name")] == ["esam_perception", "esam", "esam"]
+
+
+def test_a_given_argument_wins_and_keeps_its_type(load):
+    (node,) = launch(load("esam.launch.py"), autostart="False", image="/left", depth="", model="1", namespace="/one/")
+    overrides = node.kwargs["parameters"][1]
+    assert set(overrides) == {"autostart", "image", "depth", "model"} and overrides["autostart"] is False
+    for name, value in {"image": "/left", "depth": "", "model": "1"}.items():
+        assert overrides[name].args == (value,) and overrides[name].kwargs == {"value_type": str}
+    assert node.kwargs["namespace"] == "one"
+
+
+@pytest.mark.parametrize("name", ["autostart", "use_sim_time", "rviz", "respawn"])
+def test_what_is_neither_true_nor_false_is_refused(load, name):
+    with pytest.raises(ValueError, match=f"{name} is 'maybe'"):
+        launch(load("esam.launch.py"), **{name: "maybe"})
+
+
+def test_a_parameters_file_that_is_not_there_is_refused(load):
+    with pytest.raises(FileNotFoundError, match="params_file.*nowhere"):
+        launch(load("esam.launch.py"), params_file="/nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    "distro, variable", [("humble", "FASTRTPS"), ("jazzy", "FASTRTPS"), ("kilted", "FASTDDS"), ("", "FASTDDS")]
+)
+@pytest.mark.parametrize("file", ["esam.launch.py", "demo.launch.py"])
+def test_the_fast_dds_profile_is_used_unless_the_user_has_one(load, share, monkeypatch, distro, variable, file):
+    def environment():
+        module = load(file)
+        nodes = launch(module) if file == "esam.launch.py" else module.generate_launch_description().args[0]
+        (node,) = (node for node in nodes if type(node).__name__ == "Node")
+        return {name: value for name, value in node.kwargs["additional_env"].items() if name.startswith("FAST")}
+
+    monkeypatch.setenv("ROS_DISTRO", distro)
+    assert environment() == {f"{variable}_DEFAULT_PROFILES_FILE": str(share / "config" / "fastdds.xml")}
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/the/users.xml")
+    assert environment() == {}
+
+
+def test_rviz_where_it_is_installed_and_a_line_where_it_is_not(load):
+    module = load("esam.launch.py")
+    (_, message) = launch(module, rviz="true")
+    assert "apt-get install" in message.kwargs["msg"]
+    load.installed["rviz2"] = "/opt/ros/any"
+    (_, rviz) = launch(module, rviz="true", namespace="one")
+    assert rviz.kwargs["executable"] == "rviz2" and ("/esam/mask", "/one/esam/mask") in rviz.kwargs["remappings"]
+    assert load("esam.launch.py").SHOWN and len(launch(module)) == 1
+
+
+def test_the_demo_hands_the_simulated_cameras_topics_to_the_node(load):
+    actions = load("demo.launch.py").generate_launch_description().args[0]
+    (include,) = (action for action in actions if type(action).__name__ == "IncludeLaunchDescription")
+    handed = dict(include.kwargs["launch_arguments"])
+    assert set(handed) <= set(CONTRACT)
+    source = (ROOT / "esam_perception" / "ros" / "camera.py").read_text()
+    for name in ("image", "depth", "camera_info"):
+        assert f'"{handed[name].lstrip("/")}"' in source  # what the camera publishes
