@@ -142,7 +142,8 @@ def test_pip_install_takes_ranges_that_hold_the_tested_versions():
 
     setup = (ROOT / "setup.py").read_text()
     ranges = re.findall(r'^    "([\w-]+[<>=][^"]*)"', setup, flags=re.MULTILINE)
-    pins = [Requirement(line.split("#")[0]) for line in (ROOT / "requirements.txt").read_text().splitlines() if line[0] != "#"]
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [Requirement(line.split("#")[0]) for line in lines if not line.startswith("#")]
     assert {Requirement(text).name for text in ranges} == {pin.name for pin in pins}
     for wanted in map(Requirement, ranges):
         for pin in (pin for pin in pins if pin.name == wanted.name):
