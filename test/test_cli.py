@@ -17,6 +17,8 @@ def test_help_teaches_every_command(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
+    if command == "demo":
+        pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     text = capsys.readouterr().out
