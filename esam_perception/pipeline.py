@@ -5,9 +5,11 @@ An image is encoded once by each network; what a further query costs is text, IT
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,17 +17,16 @@ import torch
 from esam_perception import fusion
 from esam_perception.matching.checkpoint import load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
-from esam_perception.matching.matcher import BlipMatcher
+from esam_perception.matching.matcher import BlipMatcher, ImageEncoding, WordMap
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.profiles import AUTO, Profile, ProfileError, build_config, load_profile
-from esam_perception.prompting import prompt_points
-from esam_perception.segmentation import EfficientSam, EfficientSamConfig, check_prompt, upsample_mask
-from esam_perception.segmentation.mask_decoder import POINT
+from esam_perception.fusion import FusionOptions
+from esam_perception.prompting import PromptingOptions
+from esam_perception.regions import RegionMask, find_regions, mask_map, native_segment, segment_label
+from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.types import Located, Match, Query, Segment, Timing, Verdict
 from esam_perception.verdict import check_thresholds, confidence, decide, itm_score
 from esam_perception.weights import load_weights
-
-LAST_LABEL = 254  # 255 is reserved (vision_msgs/LabelInfo calls the greatest id unlabeled)
 
 
 class _Stopwatch:
@@ -42,6 +43,15 @@ class _Stopwatch:
 
     def timing(self) -> Timing:
         return Timing(**self.stages, total=1000 * (self._last - self._began))
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image as both networks see it; whatever is asked of it, it is never encoded again. size: (height, width)."""
+
+    size: tuple[int, int]
+    matching: ImageEncoding
+    segmentation: torch.Tensor
 
 
 class Pipeline:
@@ -115,45 +125,35 @@ class Pipeline:
         asked = [Query(query) if isinstance(query, str) else query for query in queries]
         if not asked:
             return Located(())
-        thresholds = [self._thresholds(query, match_threshold, reject_threshold) for query in asked]
-        texts = [query.text for query in asked]
+        # what is wrong with a query is found before anything is computed
+        for query in asked:
+            self.check_text(query.text)
+            self._thresholds(query, match_threshold, reject_threshold)
         watch = _Stopwatch()
-        # the text first: a query with no words is refused before anything is computed
-        text_features = self._matcher.text_features(texts)
-        watch.lap("blip_text")
-        pixels = self._matcher.preprocess(image)
-        watch.lap("preprocess")
-        encoding = self._matcher.encode_image(pixels)
-        watch.lap("blip_image")
-        scores = self._matcher.match(encoding, texts, text_features)
-        watch.lap("gradcam")
-        embeddings = self._encode_for_segmentation(image)
-        watch.lap("sam_image")
-        matches: list[Match] = []
-        for i, query in enumerate(asked):
-            logits = (float(scores.itm_logits[i, 0]), float(scores.itm_logits[i, 1]))
-            score = itm_score(logits)
-            verdict = decide(score, *thresholds[i])
-            gradcam = fusion.min_max(scores.gradcam[i])
-            # the label is the query's place: stable from frame to frame while the queries stay the same
-            wanted = (verdict is Verdict.MATCH or segment_always) and i < LAST_LABEL
-            low_res, segment = self._segment(embeddings, gradcam, image.shape[:2], i + 1 if wanted else None, watch)
-            matches.append(
-                Match(
-                    query=query,
-                    verdict=verdict,
-                    itm_logits=logits,
-                    itm_score=score,
-                    itc_similarity=float(scores.itc_similarity[i]),
-                    confidence=confidence(logits, self.profile.verdict),
-                    gradcam=gradcam,
-                    heatmap=fusion.fuse(gradcam, low_res, self.profile.fusion.alpha),
-                    peak=self._peak(gradcam, low_res, image.shape[:2]),
-                    segments=() if segment is None else (segment,),
-                )
-            )
-            watch.lap("fuse")
+        encoded = self._encode(image, watch)
+        matches = self._ask(encoded, asked, segment_always, match_threshold, reject_threshold, watch)
         return Located(tuple(matches), watch.timing())
+
+    def encode(self, image: np.ndarray) -> EncodedImage:
+        """Encode an image (uint8 [H, W, 3] RGB) once, to be asked about with `ask`. Raises ValueError."""
+        check_image(image)
+        return self._encode(image, _Stopwatch())
+
+    def ask(self, encoded: EncodedImage, queries: Sequence[Query | str], segment_always: bool = False) -> list[Match]:
+        """What `locate` says of these queries, of an image that is encoded already."""
+        asked = [Query(query) if isinstance(query, str) else query for query in queries]
+        return self._ask(encoded, asked, segment_always, 0.0, 0.0, _Stopwatch()) if asked else []
+
+    def explain(self, encoded: EncodedImage, text: str) -> list[WordMap]:
+        """What each word of a text looks at (Grad-CAM per word). Raises ValueError for a text with no words."""
+        return self._matcher.match_words(encoded.matching, text)
+
+    def with_options(self, prompting: PromptingOptions | None = None, fusion: FusionOptions | None = None) -> Pipeline:
+        """The same networks under other options; nothing is loaded or copied."""
+        profile = dataclasses.replace(
+            self.profile, prompting=prompting or self.profile.prompting, fusion=fusion or self.profile.fusion
+        )
+        return Pipeline(profile, self._matcher, self._segmenter, self.device, self.weights_sha256)
 
     def check_text(self, text: str) -> None:
         """Raise ValueError for a query text with no words to look for."""
@@ -167,39 +167,75 @@ class Pipeline:
         check_thresholds(match, reject)
         return match, reject
 
-    @torch.inference_mode()
-    def _encode_for_segmentation(self, image: np.ndarray) -> torch.Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        return self._segmenter.encode_image(pixels)
+    def _encode(self, image: np.ndarray, watch: _Stopwatch) -> EncodedImage:
+        pixels = self._matcher.preprocess(image)
+        watch.lap("preprocess")
+        matching = self._matcher.encode_image(pixels)
+        watch.lap("blip_image")
+        with torch.inference_mode():
+            raw = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
+            segmentation = self._segmenter.encode_image(raw)
+        watch.lap("sam_image")
+        return EncodedImage(image.shape[:2], matching, segmentation)
 
-    @torch.inference_mode()
-    def _segment(
-        self, embeddings: torch.Tensor, gradcam: np.ndarray, size: tuple[int, int], label: int | None, watch: _Stopwatch
-    ) -> tuple[np.ndarray, Segment | None]:
-        """Probabilities of the best candidate at low resolution, float32 [m, m]; and, where a label is given and the
-        mask is not empty, the segment at native resolution."""
-        points = prompt_points(gradcam, size, self.profile.prompting)
-        prompt = torch.from_numpy(points)[None, None].to(self.device)
-        labels = torch.full(prompt.shape[:-1], POINT, device=self.device)
-        check_prompt(prompt, labels)
-        logits, predicted = self._segmenter.decode(embeddings, prompt, labels, size)
-        probabilities = logits[0, 0].sigmoid().float().cpu().numpy()
-        predicted_iou = predicted[0, 0].float().cpu().numpy()
-        best = fusion.choose_candidate(predicted_iou, probabilities, gradcam, self.profile.fusion.candidate_choice)
-        segment = None
-        if label is not None:
-            native = upsample_mask(logits[0, 0, best], size)
-            mask = (native > 0).cpu().numpy()
-            if mask.any():
-                probability = native.sigmoid().float().cpu().numpy()
-                segment = Segment(label, mask, probability, float(predicted_iou[best]), bounding_box(mask), points)
-        watch.lap("sam_decode")
-        return probabilities[best], segment
+    def _ask(
+        self,
+        encoded: EncodedImage,
+        asked: list[Query],
+        segment_always: bool,
+        match_threshold: float,
+        reject_threshold: float,
+        watch: _Stopwatch,
+    ) -> list[Match]:
+        options = self.profile
+        texts = [query.text for query in asked]
+        text_features = self._matcher.text_features(texts)
+        watch.lap("blip_text")
+        scores = self._matcher.match(encoded.matching, texts, text_features)
+        watch.lap("gradcam")
+        matches = []
+        for i, query in enumerate(asked):
+            logits = (float(scores.itm_logits[i, 0]), float(scores.itm_logits[i, 1]))
+            score = itm_score(logits)
+            verdict = decide(score, *self._thresholds(query, match_threshold, reject_threshold))
+            gradcam = fusion.min_max(scores.gradcam[i])
+            regions = find_regions(
+                self._segmenter, encoded.segmentation, gradcam, encoded.size, options.prompting, options.fusion
+            )
+            wanted = verdict is Verdict.MATCH or segment_always
+            segments = _segments(regions, encoded.size, i, len(asked)) if wanted else ()
+            watch.lap("sam_decode")
+            low_res = mask_map(regions)
+            matches.append(
+                Match(
+                    query=query,
+                    verdict=verdict,
+                    itm_logits=logits,
+                    itm_score=score,
+                    itc_similarity=float(scores.itc_similarity[i]),
+                    confidence=confidence(logits, options.verdict),
+                    gradcam=gradcam,
+                    heatmap=fusion.fuse(gradcam, low_res, options.fusion.alpha),
+                    peak=_peak(gradcam, low_res, encoded.size, options.fusion.alpha),
+                    segments=segments,
+                )
+            )
+            watch.lap("fuse")
+        return matches
 
-    def _peak(self, gradcam: np.ndarray, low_res: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
-        fused = fusion.native_heatmap(gradcam, low_res, self.profile.fusion.alpha, *low_res.shape)
-        row, column = np.unravel_index(int(fused.argmax()), fused.shape)
-        return (column + 0.5) * size[1] / fused.shape[1], (row + 0.5) * size[0] / fused.shape[0]
+
+def _segments(regions: list[RegionMask], size: tuple[int, int], query: int, queries: int) -> tuple[Segment, ...]:
+    """The regions of a query at native resolution, as far as there are labels for them."""
+    labels = (segment_label(query, rank, queries) for rank in range(len(regions)))
+    found = (native_segment(region, size, label) for region, label in zip(regions, labels) if label is not None)
+    return tuple(segment for segment in found if segment is not None)
+
+
+def _peak(gradcam: np.ndarray, low_res: np.ndarray, size: tuple[int, int], alpha: float) -> tuple[float, float]:
+    """The maximum of the map that is fused at the resolution of the low-res mask, (x, y) in pixels of the image."""
+    fused = fusion.native_heatmap(gradcam, low_res, alpha, *low_res.shape)
+    row, column = np.unravel_index(int(fused.argmax()), fused.shape)
+    return (column + 0.5) * size[1] / fused.shape[1], (row + 0.5) * size[0] / fused.shape[0]
 
 
 def choose_device(name: str) -> torch.device:
@@ -222,11 +258,3 @@ def check_image(image: np.ndarray) -> None:
         raise ValueError(f"the image must be uint8 [H, W, 3] RGB, got {shape}")
     if 0 in image.shape:
         raise ValueError(f"the image is empty: {list(image.shape)}")
-
-
-def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """(x, y, width, height) of the set pixels of a bool [H, W] mask; all 0 where none is set."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)

@@ -1,4 +1,4 @@
-"""Heatmap -> prompt points: where to click EfficientSAM."""
+"""Heatmap -> prompts for EfficientSAM: points in, and boxes around, the salient regions of the map."""
 
 from __future__ import annotations
 
@@ -7,28 +7,45 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-MAX_POINTS = 6
+from esam_perception.types import PROMPT_SLOTS, PromptLabel
+
+KINDS = ("points", "box", "box_and_points")
 
 
 @dataclass(frozen=True)
 class PromptingOptions:
-    """How points are drawn from a heatmap.
+    """How prompts are drawn from a heatmap.
 
-    max_points: 1..6 (EfficientSAM cuts more in silence). sigma: of the Gaussian smoothing, in patches, 0 for none.
-    suppression: after each point, patches closer than this (Chebyshev distance, in patches) are out.
-    min_share: points must reach this share of the highest (smoothed) value.
+    kind: `points`, `box`, or `box_and_points`. max_points: of one region, at most 6 (4 beside a box: EfficientSAM has
+    six slots, a box takes two). sigma: of the Gaussian smoothing, in patches, 0 for none. suppression: after each
+    point, patches closer than this (Chebyshev distance, in patches) are out. min_share: patches from this share of the
+    highest smoothed value up are salient; what hangs together of them is a region. max_regions: how many regions are
+    asked about, the one with the peak first; each may give a segment.
     """
 
+    kind: str = "points"
     max_points: int = 3
     sigma: float = 1.0
     suppression: int = 1
     min_share: float = 0.5
+    max_regions: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_points <= MAX_POINTS:
-            raise ValueError(f"max_points must be in 1..{MAX_POINTS}, got {self.max_points}")
-        if self.sigma < 0 or self.suppression < 0 or not 0 <= self.min_share <= 1:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}")
+        most = PROMPT_SLOTS - 2 if self.kind == "box_and_points" else PROMPT_SLOTS
+        if not 1 <= self.max_points <= most:
+            raise ValueError(f"max_points must be in 1..{most} for prompts of kind {self.kind}, got {self.max_points}")
+        if self.sigma < 0 or self.suppression < 0 or not 0 < self.min_share <= 1 or self.max_regions < 1:
             raise ValueError(f"prompting options out of range: {self}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question to EfficientSAM. points: float32 [N, 2], (x, y) in pixels; labels: float32 [N], of PromptLabel; N <= 6."""
+
+    points: np.ndarray
+    labels: np.ndarray
 
 
 def smooth(heatmap: np.ndarray, sigma: float) -> np.ndarray:
@@ -38,26 +55,53 @@ def smooth(heatmap: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(heatmap, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
-def prompt_points(heatmap: np.ndarray, size: tuple[int, int], options: PromptingOptions) -> np.ndarray:
-    """The salient points of a heatmap, most salient first.
+def make_prompts(heatmap: np.ndarray, size: tuple[int, int], options: PromptingOptions) -> list[Prompt]:
+    """A prompt for each salient region of a heatmap, the region with the peak first.
 
-    heatmap: float32 [G, G'], finite; the grid covers the whole image of `size` (height, width).
-    Returns float32 [N, 2], (x, y) in pixels at the centres of N distinct patches, 1 <= N <= options.max_points.
-    A flat heatmap, which points nowhere, gives its centre.
+    heatmap: float32 [G, G'], finite; the grid covers the whole image of `size` (height, width). Points are centres of
+    distinct patches, most salient first; a box holds all patches of its region. A flat heatmap, which points nowhere,
+    gives one point in the centre.
     """
-    rows, columns = heatmap.shape
     height, width = size
+    rows, columns = heatmap.shape
     value = smooth(np.ascontiguousarray(heatmap, np.float32), options.sigma)
     highest, lowest = float(value.max()), float(value.min())
     if highest - lowest < 1e-12:
-        return np.array([[width / 2, height / 2]], np.float32)
+        return [Prompt(np.array([[width / 2, height / 2]], np.float32), np.array([PromptLabel.POINT], np.float32))]
     value = (value - lowest) / (highest - lowest)
-    points = []
+    patch = np.array([width / columns, height / rows], np.float32)
+    prompts = []
+    for region in _regions(value, options):
+        points, labels = np.empty((0, 2), np.float32), []
+        if options.kind != "points":
+            below, right = np.nonzero(region)
+            points = np.array([[right.min(), below.min()], [right.max() + 1, below.max() + 1]], np.float32) * patch
+            labels = [PromptLabel.BOX_TOP_LEFT, PromptLabel.BOX_BOTTOM_RIGHT]
+        if options.kind != "box":
+            peaks = _peaks(np.where(region, value, -1.0), options)
+            points = np.concatenate([points, (peaks + np.float32(0.5)) * patch])
+            labels += [PromptLabel.POINT] * len(peaks)
+        prompts.append(Prompt(points.astype(np.float32), np.array(labels, np.float32)))
+    return prompts
+
+
+def _regions(value: np.ndarray, options: PromptingOptions) -> list[np.ndarray]:
+    """The connected salient regions of a map in 0..1, bool [G, G'] each, by their highest value."""
+    count, labels = cv2.connectedComponents((value >= options.min_share).astype(np.uint8), connectivity=8)
+    regions = [labels == i for i in range(1, count)]
+    regions.sort(key=lambda region: -float(value[region].max()))
+    return regions[: options.max_regions]
+
+
+def _peaks(value: np.ndarray, options: PromptingOptions) -> np.ndarray:
+    """Greedy maxima of a region: float32 [N, 2] as (column, row). Patches outside hold -1."""
+    value = value.copy()
+    reach = options.suppression
+    peaks = []
     for _ in range(options.max_points):
         row, column = np.unravel_index(int(value.argmax()), value.shape)
-        if points and value[row, column] < max(options.min_share, 1e-6):
+        if value[row, column] < 0:
             break
-        points.append(((column + 0.5) * width / columns, (row + 0.5) * height / rows))
-        reach = options.suppression
+        peaks.append((column, row))
         value[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = -1
-    return np.array(points, np.float32)
+    return np.array(peaks, np.float32)

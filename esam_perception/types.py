@@ -16,6 +16,19 @@ class Verdict(IntEnum):
     NO_MATCH = 2
 
 
+class PromptLabel(IntEnum):
+    """What a prompt point is to EfficientSAM; the values of the official model, which knows no negative points."""
+
+    PADDING = -1
+    NOTHING = 0
+    POINT = 1
+    BOX_TOP_LEFT = 2
+    BOX_BOTTOM_RIGHT = 3
+
+
+PROMPT_SLOTS = 6
+
+
 @dataclass(frozen=True)
 class Intrinsics:
     """Pinhole intrinsics in pixels of an image of `width` x `height` (no distortion: rectified images)."""
@@ -69,7 +82,7 @@ class Segment:
     probability: float32 [H, W] in 0..1, sigmoid of the mask logits, native resolution.
     predicted_iou: EfficientSAM's own estimate of the mask's IoU.
     box: (x, y, width, height) in pixels, tight around the mask; all 0 for an empty mask.
-    prompt_points: float32 [N, 2], (x, y) in pixels.
+    prompt_points: float32 [N, 2], (x, y) in pixels; the corners of the box first where the prompt has one.
     region_score: ITM probability of the masked crop; NaN if not computed.
     """
 

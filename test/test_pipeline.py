@@ -3,8 +3,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from esam_perception.fusion import fuse
-from esam_perception.pipeline import Pipeline, bounding_box
+from esam_perception.fusion import fuse, min_max
+from esam_perception.pipeline import Pipeline
+from esam_perception.prompting import PromptingOptions
+from esam_perception.regions import bounding_box, segment_label
 from esam_perception.profiles import ProfileError
 from esam_perception.types import Query, Verdict
 
@@ -152,3 +154,47 @@ def test_the_bundled_profile_finds_what_is_there(clip):
     matches = pipeline.locate(frame.image, [p.text for p in true], segment_always=True)
     hits = [frame.instances[int(m.peak[1]), int(m.peak[0])] in p.labels for p, m in zip(true, matches)]
     assert sum(hits) >= 0.6 * len(true)
+
+
+def test_an_encoded_image_is_asked_again_without_being_encoded_again(pipeline, image):
+    encoded = pipeline.encode(image)
+    for texts in (TEXTS, TEXTS[1:3]):
+        for match, again in zip(pipeline.locate(image, texts, segment_always=True), pipeline.ask(encoded, texts, True)):
+            np.testing.assert_array_equal(match.itm_logits, again.itm_logits)
+            np.testing.assert_array_equal(match.heatmap, again.heatmap)
+            assert len(match.segments) == len(again.segments)
+
+
+def test_every_word_has_its_own_map_and_the_phrase_their_mean(pipeline, image):
+    encoded = pipeline.encode(image)
+    words = pipeline.explain(encoded, "The red mug!")
+    assert [word.word for word in words] == ["the", "red", "mug"]
+    phrase = pipeline.ask(encoded, ["the red mug"])[0].gradcam
+    mean = min_max(np.mean([word.gradcam for word in words], axis=0))
+    np.testing.assert_allclose(mean, phrase, atol=1e-4)
+
+
+def test_more_regions_only_add_segments_with_labels_of_their_own(pipeline, image):
+    options = PromptingOptions(max_points=1, sigma=0.0, suppression=0, min_share=0.3, max_regions=8)
+    several = pipeline.with_options(prompting=options)
+    matches = several.locate(image, TEXTS, segment_always=True)
+    labels = [segment.label for match in matches for segment in match.segments]
+    assert len(set(labels)) == len(labels)
+    for i, match in enumerate(matches):
+        for segment in match.segments:
+            assert (segment.label - 1) % len(TEXTS) == i
+        low = [segment.mask for segment in match.segments]
+        assert all((a & b).sum() < 0.7 * (a | b).sum() for k, a in enumerate(low) for b in low[:k])
+    # the first segment is the one that a single region gives
+    single = pipeline.with_options(prompting=PromptingOptions(max_points=1, sigma=0.0, suppression=0, min_share=0.3))
+    for match, only in zip(matches, single.locate(image, TEXTS, segment_always=True)):
+        for a, b in zip(match.segments[:1], only.segments):
+            np.testing.assert_array_equal(a.mask, b.mask)
+
+
+@given(st.integers(1, 60), st.integers(1, 6))
+def test_labels_are_unique_and_end_before_255(queries, regions):
+    labels = [segment_label(q, rank, queries) for rank in range(regions) for q in range(queries)]
+    given_out = [label for label in labels if label is not None]
+    assert len(set(given_out)) == len(given_out) and min(given_out) == 1 and max(given_out) <= 254
+    assert len(given_out) == min(len(labels), 254)

@@ -14,12 +14,14 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 def preprocess(images: Tensor, size: int) -> Tensor:
     """uint8 [B, H, W, 3] RGB -> float32 [B, 3, size, size], normalised.
 
-    Bicubic with antialias, rounded to grey levels as PIL does; stretched, not cropped (LAVIS' BlipImageEvalProcessor).
+    Bicubic with antialias; stretched, not cropped (LAVIS' BlipImageEvalProcessor). Width, then height, each rounded to
+    grey levels: so PIL does it, and in one step a sixth of the values would be a grey level off.
     """
     pixels = images.permute(0, 3, 1, 2).float()
-    if pixels.shape[-2:] != (size, size):
-        pixels = F.interpolate(pixels, (size, size), mode="bicubic", align_corners=False, antialias=True)
-        pixels = pixels.round().clamp(0, 255)
+    for shape in ((pixels.shape[-2], size), (size, size)):
+        if pixels.shape[-2:] != shape:
+            pixels = F.interpolate(pixels, shape, mode="bicubic", align_corners=False, antialias=True)
+            pixels = pixels.round().clamp(0, 255)
     return normalise(pixels)
 
 

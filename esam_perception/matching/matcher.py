@@ -37,6 +37,14 @@ class TextScores:
     gradcam: np.ndarray
 
 
+@dataclass(frozen=True)
+class WordMap:
+    """What one word of a phrase looks at: gradcam float32 [G, G], not normalised."""
+
+    word: str
+    gradcam: np.ndarray
+
+
 class BlipMatcher:
     """Not thread-safe: one caller at a time."""
 
@@ -88,6 +96,26 @@ class BlipMatcher:
         match logit by A; the map is A * max(G, 0) over the patches, mean over heads, mean over the text's own tokens
         (without the first and [SEP]). Only the layers above are differentiated.
         """
+        logits, encoded, gradient, mask = self._differentiate(encoding, texts)
+        grid = self.architecture.grid
+        itc = text_features @ encoding.itc_feature[0]
+        return TextScores(
+            itm_logits=logits.float().cpu().numpy(),
+            itc_similarity=itc.float().cpu().numpy(),
+            gradcam=phrase_maps(encoded, gradient, mask).view(len(texts), grid, grid).float().cpu().numpy(),
+        )
+
+    def match_words(self, encoding: ImageEncoding, text: str) -> list[WordMap]:
+        """Grad-CAM of every word of one text, the mean over the tokens that spell it (see `match`)."""
+        words = self.tokenizer.words(text)
+        _, encoded, gradient, mask = self._differentiate(encoding, [text])
+        maps = token_maps(encoded, gradient, mask)[0].view(-1, self.architecture.grid, self.architecture.grid)
+        return [WordMap(word.text, maps[word.first : word.stop].mean(0).float().cpu().numpy()) for word in words]
+
+    def _differentiate(
+        self, encoding: ImageEncoding, texts: Sequence[str]
+    ) -> tuple[Tensor, CrossEncoding, Tensor, Tensor]:
+        """ITM logits [P, 2], the encoding with its attention A, G = d(sum of match logits) / dA, and the mask [P, L]."""
         ids, mask = (tensor.to(self.device) for tensor in self.tokenizer.encode_for_itm(texts))
         with torch.enable_grad():
             encoded = cross_encode(
@@ -96,14 +124,7 @@ class BlipMatcher:
             )  # fmt: skip
             logits = self.model.itm_head(encoded.hidden[0, :, 0])
             (gradient,) = torch.autograd.grad(logits[:, 1].sum(), encoded.attention)
-        maps = phrase_maps(encoded, gradient, mask)
-        grid = self.architecture.grid
-        itc = text_features @ encoding.itc_feature[0]
-        return TextScores(
-            itm_logits=logits.detach().float().cpu().numpy(),
-            itc_similarity=itc.float().cpu().numpy(),
-            gradcam=maps.view(len(texts), grid, grid).float().cpu().numpy(),
-        )
+        return logits.detach(), encoded, gradient, mask
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +18,15 @@ _PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
 def normalise_text(text: str) -> str:
     """LAVIS' BlipCaptionProcessor: lower case, some punctuation to blanks, blanks squeezed, at most 50 words."""
     return " ".join(_PUNCTUATION.sub(" ", text.lower()).split()[:MAX_WORDS])
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text and the tokens that spell it: positions `first` up to, not including, `stop`."""
+
+    text: str
+    first: int
+    stop: int
 
 
 class BlipTokenizer:
@@ -42,6 +52,22 @@ class BlipTokenizer:
         if len(ids) <= 2:
             raise ValueError(f"the query {text!r} has no words to look for")
         return ids
+
+    def words(self, text: str) -> list[Word]:
+        """The words (and lone punctuation) of a text that fit into max_length, in order. Raises ValueError as `tokens`."""
+        self.tokens(text)
+        normalised = normalise_text(text)
+        encoded = self._tokenizer.encode(normalised)
+        words: list[Word] = []
+        for position, (index, span) in enumerate(zip(encoded.word_ids, encoded.offsets)):
+            if index is None:  # [CLS], [SEP]
+                continue
+            if index == len(words):
+                words.append(Word(normalised[slice(*span)], position, position + 1))
+            else:
+                word = words[-1]
+                words[-1] = Word(word.text + normalised[slice(*span)], word.first, position + 1)
+        return words
 
     def encode_for_itc(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """ids int64 [N, L] with [CLS] first, and their mask int64 [N, L]; L is the longest text's."""

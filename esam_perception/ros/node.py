@@ -200,7 +200,8 @@ class EsamNode(LifecycleNode):
             return
         self._queries = queries
         now = self.get_clock().now().nanoseconds
-        self._outputs.publish_queries(queries, messages.to_header(now, ""))
+        regions = self._pipeline.profile.prompting.max_regions if self._pipeline else 1
+        self._outputs.publish_queries(queries, regions, messages.to_header(now, ""))
         self.get_logger().info(f"{len(queries)} active queries: {'; '.join(query.text for query in queries)[:200]}")
 
     def _refuse(self, topic: str, reason: str, detail: str) -> None:

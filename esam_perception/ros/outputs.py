@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 
 from esam_perception import msg
 from esam_perception.drawing import draw_matches
+from esam_perception.regions import segment_label
 from esam_perception.ros import messages
 from esam_perception.types import Located, Query, Timing
 
@@ -37,11 +38,16 @@ class Outputs:
         self._active_queries = node.create_publisher(msg.QueryArray, "esam/active_queries", LATCHED)
         self._label_info = node.create_publisher(LabelInfo, "esam/label_info", LATCHED) if LabelInfo else None
 
-    def publish_queries(self, queries: tuple[Query, ...], header: Header) -> None:
-        """The latched topics about the active queries."""
+    def publish_queries(self, queries: tuple[Query, ...], regions: int, header: Header) -> None:
+        """The latched topics about the active queries; `regions`: how many segments a query may have."""
         self._active_queries.publish(messages.query_array_message(queries, header))
         if self._label_info is not None:
-            classes = [VisionClass(class_id=i, class_name=query.key) for i, query in enumerate(queries, start=1)]
+            labels = (
+                (segment_label(i, rank, len(queries)), query.key)
+                for rank in range(regions)
+                for i, query in enumerate(queries)
+            )
+            classes = [VisionClass(class_id=label, class_name=name) for label, name in labels if label is not None]
             self._label_info.publish(LabelInfo(header=header, class_map=classes, threshold=0.5))
 
     def publish(

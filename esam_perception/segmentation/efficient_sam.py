@@ -12,10 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esam_perception.segmentation.image_encoder import ImageEncoder
-from esam_perception.segmentation.mask_decoder import PADDING, POINT, MaskDecoder, PromptEncoder
-
-PROMPT_SLOTS = 6
-KNOWN_LABELS = (-1, 0, 1, 2, 3)
+from esam_perception.segmentation.mask_decoder import MaskDecoder, PromptEncoder
+from esam_perception.types import PROMPT_SLOTS, PromptLabel
 
 
 @dataclass(frozen=True)
@@ -77,19 +75,20 @@ class EfficientSam(nn.Module):
 
         embeddings: [B, neck_dim, g, g] of `encode_image`. points: float32 [B, Q, N, 2], (x, y) in pixels of an image
         of `size` (height, width). labels: [B, Q, N]: 1 point, 2 and 3 corners of a box, -1 padding, 0 nothing (the
-        model knows no negative points). N <= 6; fewer are padded, as the weights were trained with.
+        model knows no negative points). N <= 6; fewer are padded, as the weights were trained with. Both are checked
+        where they lie, then brought to the device of the embeddings: prompts on the host cost no synchronisation.
         Returns low-res mask logits [B, Q, 3, 4g, 4g] and predicted IoU [B, Q, 3]; candidates are not sorted.
-        Raises ValueError for more than 6 points.
+        Raises ValueError as `check_prompt`.
         """
+        check_prompt(points, labels)
+        points, labels = points.to(embeddings.device), labels.to(embeddings.device)
         count = points.shape[2]
-        if count > PROMPT_SLOTS:
-            raise ValueError(f"EfficientSAM takes at most {PROMPT_SLOTS} points a prompt, got {count}")
         height, width = size
         scale = points.new_tensor([self.config.image_size / width, self.config.image_size / height])
         # a padded slot, given or added, has the code of (-1, -1), unscaled, and the embedding of invalid points
         points = torch.where(points >= 0, points * scale, -1.0)
         points = F.pad(points, (0, 0, 0, PROMPT_SLOTS - count), value=-1.0)
-        labels = F.pad(labels, (0, PROMPT_SLOTS - count), value=PADDING)
+        labels = F.pad(labels, (0, PROMPT_SLOTS - count), value=PromptLabel.PADDING)
         prompts = self.prompt_encoder(points, labels, self.config.image_size)
         positions = self.prompt_encoder.grid(*embeddings.shape[-2:])
         return self.mask_decoder(embeddings, positions, prompts)
@@ -104,9 +103,10 @@ def check_prompt(points: Tensor, labels: Tensor) -> None:
         )
     if not 1 <= points.shape[-2] <= PROMPT_SLOTS:
         raise ValueError(f"EfficientSAM takes 1 to {PROMPT_SLOTS} points a prompt, got {points.shape[-2]}")
-    if not torch.isin(labels, torch.tensor(KNOWN_LABELS, device=labels.device, dtype=labels.dtype)).all():
-        raise ValueError(f"labels must be among {KNOWN_LABELS}, got {sorted(set(labels.flatten().tolist()))}")
-    if not (labels >= POINT).any(-1).all():
+    known = [int(label) for label in PromptLabel]
+    if not torch.isin(labels, torch.tensor(known, device=labels.device, dtype=labels.dtype)).all():
+        raise ValueError(f"labels must be among {known}, got {sorted(set(labels.flatten().tolist()))}")
+    if not (labels >= PromptLabel.POINT).any(-1).all():
         raise ValueError("a prompt needs at least one point or box corner")
     if not torch.isfinite(points).all():
         raise ValueError("prompt points must be finite")

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PADDING, POINT, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 1, 2, 3
+from esam_perception.types import PromptLabel
+
 CANDIDATES = 3
 
 
@@ -45,8 +46,12 @@ class PromptEncoder(nn.Module):
     def forward(self, points: Tensor, labels: Tensor, image_size: int) -> Tensor:
         """points [..., 2] (x, y) in pixels of the network's input, labels [...] -> [..., width]."""
         tokens = self.pe_layer((points + 0.5) / image_size)
-        kinds = ((PADDING, self.invalid_points), (POINT, self.point_embeddings),
-                 (BOX_TOP_LEFT, self.bbox_top_left_embeddings), (BOX_BOTTOM_RIGHT, self.bbox_bottom_right_embeddings))  # fmt: skip
+        kinds = (
+            (PromptLabel.PADDING, self.invalid_points),
+            (PromptLabel.POINT, self.point_embeddings),
+            (PromptLabel.BOX_TOP_LEFT, self.bbox_top_left_embeddings),
+            (PromptLabel.BOX_BOTTOM_RIGHT, self.bbox_bottom_right_embeddings),
+        )
         for label, embedding in kinds:
             tokens = tokens + (labels == label).unsqueeze(-1) * embedding.weight[0]
         return tokens

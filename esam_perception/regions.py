@@ -1,0 +1,94 @@
+"""Heatmap + EfficientSAM -> a mask for every salient region: prompt, decode, choose among the candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esam_perception.fusion import FusionOptions, choose_candidate
+from esam_perception.prompting import Prompt, PromptingOptions, make_prompts
+from esam_perception.segmentation import EfficientSam, upsample_mask
+from esam_perception.types import Segment
+
+# Masks that overlap more than this are one thing, found from two regions of the heatmap.
+SAME_THING_IOU = 0.5
+LAST_LABEL = 254  # 255 is reserved (vision_msgs/LabelInfo calls the greatest id unlabeled)
+
+
+@dataclass(frozen=True)
+class RegionMask:
+    """The chosen candidate of one region. logits: [m, m] on the model's device; probability: float32 [m, m], their
+    sigmoid; predicted_iou: EfficientSAM's own."""
+
+    logits: Tensor
+    probability: np.ndarray
+    predicted_iou: float
+    prompt: Prompt
+
+
+@torch.inference_mode()
+def find_regions(
+    segmenter: EfficientSam,
+    embeddings: Tensor,
+    gradcam: np.ndarray,
+    size: tuple[int, int],
+    prompting: PromptingOptions,
+    fusion: FusionOptions,
+) -> list[RegionMask]:
+    """The masks of a heatmap's salient regions at low resolution, the region with the peak first; at least one.
+
+    embeddings: of `EfficientSam.encode_image`, [1, D, g, g]. gradcam: float32 [G, G] in 0..1. size: (height, width) of
+    the image. Regions whose masks are the same thing as an earlier one's, or empty, are left out.
+    """
+    found: list[RegionMask] = []
+    for prompt in make_prompts(gradcam, size, prompting):
+        points, labels = torch.from_numpy(prompt.points)[None, None], torch.from_numpy(prompt.labels)[None, None]
+        logits, predicted = segmenter.decode(embeddings, points, labels, size)
+        probabilities = logits[0, 0].sigmoid().float().cpu().numpy()
+        predicted_iou = predicted[0, 0].float().cpu().numpy()
+        best = choose_candidate(predicted_iou, probabilities, gradcam, fusion.candidate_choice)
+        mask = probabilities[best] > 0.5
+        if found and (not mask.any() or any(_iou(mask, other.probability > 0.5) > SAME_THING_IOU for other in found)):
+            continue
+        found.append(RegionMask(logits[0, 0, best], probabilities[best], float(predicted_iou[best]), prompt))
+    return found
+
+
+def mask_map(regions: Sequence[RegionMask]) -> np.ndarray:
+    """The masks of a query as one map: the highest probability of any, float32 [m, m]."""
+    return np.max([region.probability for region in regions], axis=0)
+
+
+@torch.inference_mode()
+def native_segment(region: RegionMask, size: tuple[int, int], label: int) -> Segment | None:
+    """The region at native resolution; None where nothing of its mask is left there."""
+    native = upsample_mask(region.logits, size)
+    mask = (native > 0).cpu().numpy()
+    if not mask.any():
+        return None
+    probability = native.sigmoid().float().cpu().numpy()
+    return Segment(label, mask, probability, region.predicted_iou, bounding_box(mask), region.prompt.points)
+
+
+def segment_label(query: int, rank: int, queries: int) -> int | None:
+    """The label of a query's segment (both counted from 0), None where labels have run out: the best segments of all
+    queries are 1, 2, ... in their order, the second ones follow, and so on. So a label keeps its meaning from frame to
+    frame while the queries stay the same."""
+    label = 1 + query + rank * queries
+    return label if label <= LAST_LABEL else None
+
+
+def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of the set pixels of a bool [H, W] mask; all 0 where none is set."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
