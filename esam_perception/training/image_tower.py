@@ -1,6 +1,6 @@
 """Stage 1: the image tower learns shapes and colours on small crops, by naming what lies under every patch.
 
-Crops of 96 px hold one or two objects and cost a ninth of a whole image, which is what makes this affordable on a
+Crops of 64 px hold one or two objects and cost a sixteenth of a whole image, which is what makes this affordable on a
 CPU. Names of patches are also an auxiliary loss of stage 2 (the heads are thrown away in the end).
 """
 
@@ -15,7 +15,7 @@ from esam_perception.matching.image_encoder import encode_image, normalise
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
 from esam_perception.training.data import SIDE, SceneCache
 
-CROP = 96
+CROP = 64
 IGNORED = -100
 COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
 CATEGORY_INDEX = {name: i + 1 for i, name in enumerate(CATEGORIES)}
@@ -82,7 +82,7 @@ class PatchNames(nn.Module):
 
 
 def draw_crops(cache: SceneCache, rng: np.random.Generator, count: int, patch: int):
-    """Crops around random objects: images uint8 [B, 96, 96, 3], categories and colours int64 [B, 6, 6]."""
+    """Crops around random objects: images uint8 [B, 64, 64, 3], categories and colours int64 [B, 4, 4]."""
     images, categories, colours = [], [], []
     while len(images) < count:
         image, instances, objects = cache[int(rng.integers(len(cache)))]
@@ -93,7 +93,7 @@ def draw_crops(cache: SceneCache, rng: np.random.Generator, count: int, patch: i
         rows, columns = np.nonzero(instances == target.label)
         if not len(rows):
             continue
-        corner = np.array([rows.mean(), columns.mean()]) - CROP / 2 + rng.uniform(-28, 28, 2)
+        corner = np.array([rows.mean(), columns.mean()]) - CROP / 2 + rng.uniform(-20, 20, 2)
         top, left = np.clip(corner, 0, SIDE - CROP).astype(int)
         image = image[top : top + CROP, left : left + CROP]
         instances = np.ascontiguousarray(instances[top : top + CROP, left : left + CROP])

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from esam_perception.training.muon import Muon, split_weights
+
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -31,8 +33,12 @@ def train_stage(
     learning_rate: float,
     weight_decay: float = 0.05,
     warm_up: int = 100,
+    muon_rate: float = 0.0,
+    heads: tuple[nn.Module, ...] = (),
 ) -> None:
     """Train `modules` for `steps`, from the last checkpoint of this stage in `folder` if there is one.
+
+    AdamW; with a positive `muon_rate`, Muon for the matrices of all layers but `heads` (see muon.split_weights).
 
     loss_of(step) draws a batch deterministically from the step and returns its losses, the total under "loss".
     Writes `<name>.pt` (weights, optimizer, step) about once a minute and at the end, and a line of running means to
@@ -40,16 +46,23 @@ def train_stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, curves = folder / f"{name}.pt", folder / f"{name}.jsonl"
+    matrices, others = (
+        split_weights(modules, heads) if muon_rate else ([], [p for p in modules.parameters() if p.requires_grad])
+    )
     groups = [
-        {"params": [p for p in modules.parameters() if p.requires_grad and p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in modules.parameters() if p.requires_grad and p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=muon_rate, weight_decay=0.1 * weight_decay))
+    rates = [learning_rate, muon_rate]
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         modules.load_state_dict(state["modules"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved_state)
         first = state["step"]
     if first >= steps:
         return
@@ -58,18 +71,21 @@ def train_stage(
 
     def save(step: int) -> None:
         unfinished = checkpoint.with_suffix(".unfinished")
-        torch.save({"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, unfinished)
+        states = [optimizer.state_dict() for optimizer in optimizers]
+        torch.save({"modules": modules.state_dict(), "optimizers": states, "step": step}, unfinished)
         unfinished.rename(checkpoint)
 
     progress = tqdm(range(first, steps), initial=first, total=steps, desc=name, mininterval=2.0)
     for step in progress:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * cosine(step, steps, warm_up)
+        for optimizer, rate in zip(optimizers, rates):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * cosine(step, steps, warm_up)
         losses = loss_of(step)
-        optimizer.zero_grad(set_to_none=True)
+        modules.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         for key, value in losses.items():
             sums[key] = sums.get(key, 0.0) + value.item()
         if (step + 1) % 50 == 0:

@@ -68,8 +68,9 @@ def train_image_tower(work_dir: Path, cache: SceneCache, steps: int) -> None:
     torch.manual_seed(0)
     stage = ImageTowerStage(build_blip(BLIP).vision_model)
     train_stage(
-        "image_tower", work_dir, stage, lambda step: stage.loss_of_crops(cache, step, 32), steps, 2e-3, warm_up=200
-    )
+        "image_tower", work_dir, stage, lambda step: stage.loss_of_crops(cache, step, 64), steps, 2e-3, warm_up=200,
+        muon_rate=0.02, heads=(stage.names,),
+    )  # fmt: skip
 
 
 def _side(sides: tuple[tuple[float, int], ...], done: float) -> int:

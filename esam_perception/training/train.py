@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stage", choices=["all", *STAGES], default="all",
                         help="one stage alone; all of them by default, the two networks side by side")  # fmt: skip
-    parser.add_argument("--scenes", type=int, default=9000, help="training scenes, in hundreds (default: %(default)s)")
-    parser.add_argument("--image-tower-steps", type=int, default=2400, metavar="N", help="default: %(default)s")
+    parser.add_argument("--scenes", type=int, default=30000, help="training scenes, in hundreds (default: %(default)s)")
+    parser.add_argument("--image-tower-steps", type=int, default=9000, metavar="N", help="default: %(default)s")
     parser.add_argument("--matching-steps", type=int, default=1250, metavar="N", help="default: %(default)s")
     parser.add_argument("--refinement-steps", type=int, default=850, metavar="N", help="default: %(default)s")
     parser.add_argument("--segmentation-steps", type=int, default=3300, metavar="N", help="default: %(default)s")
