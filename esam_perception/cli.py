@@ -13,7 +13,8 @@ from esam_perception import __version__
 COMMANDS = {
     "demo": ("esam_perception.ros.demo", "show it all: simulated camera, node, queries, a table and a contact sheet"),
     "locate": ("esam_perception.locate", "look for phrases in image files, without ROS"),
-    "fetch": ("esam_perception.weights", "fetch the published weights of a profile, once"),
+    "profiles": ("esam_perception.profile_list", "list the models: which are at hand, how to get the others"),
+    "fetch": ("esam_perception.fetch", "fetch the published weights of a profile, once"),
     "train": ("esam_perception.training.train", "train the bundled tabletop profile"),
     "evaluate": ("esam_perception.training.evaluate", "measure a profile on held-out scenes"),
 }

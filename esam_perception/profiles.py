@@ -8,6 +8,7 @@ that pip and CMake installs both carry them.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import types
 import typing
@@ -22,6 +23,7 @@ from esam_perception.verdict import VerdictOptions
 
 BUNDLED = Path(__file__).parent / "models"
 PROFILE_FILE = "profile.yaml"
+FETCHED_FILE = "fetched.json"
 AUTO = "auto"
 AUTO_PREFERS, AUTO_FALLS_BACK_TO = "blip_base", "tabletop"
 
@@ -36,6 +38,34 @@ class WeightsFile:
 
     file: str
     sha256: str = ""
+
+
+@dataclass(frozen=True)
+class FetchSource:
+    """Where one published file of a profile is fetched from: a file of a Hugging Face repository, or a URL.
+
+    target: its name in the profile's cache. also: other names under which `esam fetch --from` looks for it. size
+    (bytes) and sha256 of the published file are checked where they are stated.
+    """
+
+    target: str
+    repository: str = ""
+    file: str = ""
+    url: str = ""
+    also: tuple[str, ...] = ()
+    size: int = 0
+    sha256: str = ""
+
+    @property
+    def address(self) -> str:
+        """For people."""
+        return self.url or f"{self.repository}/{self.file}"
+
+    @property
+    def names(self) -> list[str]:
+        """The names the file may have in a directory, the published one first."""
+        published = self.url.rpartition("/")[2] or self.file
+        return list(dict.fromkeys([published, published.removesuffix(".zip"), *self.also, self.target]))
 
 
 @dataclass(frozen=True)
@@ -55,6 +85,22 @@ class Profile:
     fusion: FusionOptions = field(default_factory=FusionOptions)
     verdict: VerdictOptions = field(default_factory=VerdictOptions)
     training: dict = field(default_factory=dict)
+    sources: tuple[FetchSource, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, str, str]:
+        """The names of its files besides profile.yaml."""
+        return self.vocab, self.blip_weights.file, self.efficient_sam_weights.file
+
+    def fetched(self) -> dict[str, dict]:
+        """What `esam fetch` noted of the files in the cache: name to size (bytes), sha256 and source."""
+        path = cache_dir(self.name) / FETCHED_FILE
+        if not self.sources or not path.is_file():
+            return {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ProfileError(f"{path}: is damaged ({error}); run: esam fetch {self.name} --force") from error
 
     def find(self, file: str) -> Path:
         """The path of one of the profile's files: beside profile.yaml, else in the cache. Raises ProfileError."""
@@ -62,14 +108,14 @@ class Profile:
         for path in places:
             if path.is_file():
                 return path
-        fix = f"run: esam fetch {self.name}" if self.name in fetchable_profiles() else f"put it into {self.directory}"
+        fix = f"run: esam fetch {self.name}" if self.sources else f"put it into {self.directory}"
         raise ProfileError(f"profile '{self.name}': {file} is missing ({' and '.join(map(str, places))}); {fix}")
 
     @property
     def is_complete(self) -> bool:
         """Whether every file of the profile is at hand."""
         try:
-            for file in (self.vocab, self.blip_weights.file, self.efficient_sam_weights.file):
+            for file in self.files:
                 self.find(file)
         except ProfileError:
             return False
@@ -77,8 +123,8 @@ class Profile:
 
 
 def cache_dir(name: str) -> Path:
-    """Where `esam fetch` puts the files of a profile: $ESAM_CACHE/NAME, else ~/.cache/esam_perception/NAME."""
-    root = os.environ.get("ESAM_CACHE")
+    """Where `esam fetch` puts the files of a profile: $ESAM_HOME/NAME, else ~/.cache/esam_perception/NAME."""
+    root = os.environ.get("ESAM_HOME")
     return (Path(root) if root else Path.home() / ".cache" / "esam_perception") / name
 
 
@@ -89,7 +135,7 @@ def available_profiles() -> list[str]:
 
 def fetchable_profiles() -> list[str]:
     """Names of the profiles whose weights `esam fetch` can get."""
-    return ["blip_base", "blip_large"]
+    return [name for name in available_profiles() if read_profile(BUNDLED / name).sources]
 
 
 def load_profile(name_or_path: str = AUTO) -> tuple[Profile, list[str]]:
@@ -133,6 +179,8 @@ def profile_dict(profile: Profile) -> dict:
     """The profile as profile.yaml holds it."""
     content = dataclasses.asdict(profile)
     del content["directory"]
+    if not content["sources"]:
+        del content["sources"]
     return content
 
 

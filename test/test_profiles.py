@@ -13,7 +13,7 @@ from esam_perception.profiles import (
     read_profile,
 )
 from esam_perception.segmentation import EfficientSamConfig
-from esam_perception.weights import FetchError, Source, _to_safetensors, fetch, load_weights
+from esam_perception.weights import load_weights
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_bundled_weights_are_whole_and_small(monkeypatch, tmp_path):
 
 
 def test_auto_falls_back_with_a_warning_that_says_how_to_get_the_other(monkeypatch, tmp_path):
-    monkeypatch.setenv("ESAM_CACHE", str(tmp_path))
+    monkeypatch.setenv("ESAM_HOME", str(tmp_path))
     profile, warnings = load_profile("auto")
     assert profile.name == "tabletop"
     assert len(warnings) == 1 and "esam fetch blip_base" in warnings[0]
@@ -90,7 +90,7 @@ def test_a_file_that_is_no_mapping_is_a_profile_error(tmp_path, text):
 
 
 def test_unknown_names_and_missing_files_name_the_fix(monkeypatch, tmp_path, profile_dir):
-    monkeypatch.setenv("ESAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ESAM_HOME", str(tmp_path / "cache"))
     with pytest.raises(ProfileError, match="no profile 'nothing'"):
         load_profile("nothing")
     with pytest.raises(ProfileError, match="esam fetch blip_base"):
@@ -106,27 +106,3 @@ def test_weights_that_are_not_what_the_profile_promises_are_refused(profile_dir)
     profile = read_profile(profile_dir)
     with pytest.raises(ProfileError, match="SHA-256"):
         load_weights(profile, profile.blip_weights)
-
-
-def test_an_official_checkpoint_becomes_safetensors_and_pickled_code_is_refused(tmp_path):
-    import pickle
-
-    import torch
-    from safetensors.torch import load_file
-
-    torch.save({"model": {"a.weight": torch.arange(4.0)}}, tmp_path / "good.pt")
-    assert load_file(_to_safetensors(tmp_path / "good.pt", tmp_path / "out.safetensors"))["a.weight"].tolist() == [
-        0,
-        1,
-        2,
-        3,
-    ]
-    (tmp_path / "bad.pt").write_bytes(pickle.dumps({"model": print}))
-    with pytest.raises(FetchError, match="safely"):
-        _to_safetensors(tmp_path / "bad.pt", tmp_path / "bad.safetensors")
-
-
-def test_a_fetch_that_fails_leaves_nothing_behind(tmp_path):
-    with pytest.raises(FetchError, match="could not be fetched"):
-        fetch(Source("x.safetensors", url="http://127.0.0.1:9/none.pt"), tmp_path)
-    assert list(tmp_path.iterdir()) == []

@@ -38,14 +38,25 @@ def transformers_name(name: str) -> str:
     return name
 
 
+def blip_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint of either naming under transformers' names, without what a retrieval checkpoint holds besides the
+    model. Weights that it does not know keep their names."""
+    return {transformers_name(name): value for name, value in state.items() if not _IGNORED.match(name)}
+
+
 def load_blip_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Load a checkpoint of either naming. Raises CheckpointError for missing, unknown or misshapen weights."""
-    state = {transformers_name(name): value for name, value in state.items() if not _IGNORED.match(name)}
-    load_state(model, state, "BLIP")
+    load_state(model, blip_names(state), "BLIP")
 
 
 def load_state(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load exactly the weights of `model`, cast to its dtype. Raises CheckpointError that lists what does not fit."""
+    check_state(model, state, what)
+    model.load_state_dict(state)
+
+
+def check_state(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """Raise CheckpointError, which lists the keys, unless `state` holds the weights of `model` and nothing else."""
     own = model.state_dict()
     problems = [f"missing: {name}" for name in own if name not in state]
     problems += [f"unknown: {name}" for name in state if name not in own]
@@ -57,4 +68,3 @@ def load_state(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
     if problems:
         more = f"; and {len(problems) - 12} more" if len(problems) > 12 else ""
         raise CheckpointError(f"{what} weights do not fit the profile: {'; '.join(problems[:12])}{more}")
-    model.load_state_dict(state)
