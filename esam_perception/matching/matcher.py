@@ -138,8 +138,11 @@ def token_maps(encoded: CrossEncoding, gradient: Tensor, mask: Tensor) -> Tensor
 @torch.no_grad()
 def phrase_maps(encoded: CrossEncoding, gradient: Tensor, mask: Tensor) -> Tensor:
     """Grad-CAM of every phrase, the mean over its own tokens: [P, N - 1]."""
-    cam = token_maps(encoded, gradient, mask)
-    count = mask.sum(1) - 2
-    position = torch.arange(mask.shape[1], device=mask.device)
-    own = (position >= 1) & (position <= count[:, None])
-    return (cam * own[..., None]).sum(1) / count[:, None]
+    own = own_token_mask(mask)
+    return (token_maps(encoded, gradient, mask) * own[..., None]).sum(1) / own.sum(1, keepdim=True)
+
+
+def own_token_mask(mask: Tensor) -> Tensor:
+    """Which tokens are a text's own, neither the first nor [SEP]: float32 [..., L] from an attention mask [..., L]."""
+    position = torch.arange(mask.shape[-1], device=mask.device)
+    return ((position >= 1) & (position <= mask.sum(-1, keepdim=True) - 2)).float()
