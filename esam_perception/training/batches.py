@@ -18,14 +18,14 @@ KEPT_SHARE = 0.4
 
 @dataclass(frozen=True)
 class PhraseBatch:
-    """images uint8 [B, h, w, 3]; texts B lists of P; match int64 [B, P]; coverage float32 [B, P, g, g] (share of each
-    patch covered by what the phrase names; 0 for false ones); category, colour int64 [B, g, g] (see patch_names);
-    corner: of the crop, in patches."""
+    """images uint8 [B, h, w, 3]; texts: N = B * P of them, P in a row an image; match int64 [N]; masks float32
+    [N, 4 g, 4 g] (share of each quarter patch that is covered by what the phrase names; 0 for false ones); category,
+    colour int64 [B, g, g] (see patch_names); corner: of the crop, in patches."""
 
     images: np.ndarray
-    texts: list[list[str]]
+    texts: list[str]
     match: np.ndarray
-    coverage: np.ndarray
+    masks: np.ndarray
     category: np.ndarray
     colour: np.ndarray
     corner: tuple[int, int]
@@ -63,7 +63,7 @@ def draw_batch(cache: SceneCache, rng: np.random.Generator, count: int, side: in
     free = (SIDE - side) // patch + 1
     corner = (int(rng.integers(free)), int(rng.integers(free)))
     top, left = corner[0] * patch, corner[1] * patch
-    images, texts, match, coverages, categories, colours = [], [], [], [], [], []
+    images, texts, match, masks, categories, colours = [], [], [], [], [], []
     while len(images) < count:
         image, whole, objects = cache[int(rng.integers(len(cache)))]
         if rng.random() < 0.5:
@@ -74,13 +74,13 @@ def draw_batch(cache: SceneCache, rng: np.random.Generator, count: int, side: in
         if phrases is None:
             continue
         highest = max(o.label for o in objects)
-        coverage = patch_coverage(instances, patch, highest)
+        coverage = patch_coverage(instances, patch // 4, highest)
         category, colour = patch_names(instances, objects, patch)
         images.append(image[top : top + side, left : left + side])
-        texts.append([p.text for p in phrases])
-        match.append([p.true for p in phrases])
-        coverages.append([coverage[list(p.labels)].sum(0) if p.true else np.zeros_like(coverage[0]) for p in phrases])
+        texts += [p.text for p in phrases]
+        match += [p.true for p in phrases]
+        masks += [coverage[list(p.labels)].sum(0) if p.true else np.zeros_like(coverage[0]) for p in phrases]
         categories.append(category)
         colours.append(colour)
-    return PhraseBatch(np.stack(images), texts, np.array(match, np.int64), np.array(coverages, np.float32),
+    return PhraseBatch(np.stack(images), texts, np.array(match, np.int64), np.array(masks, np.float32),
                        np.stack(categories), np.stack(colours), corner)  # fmt: skip

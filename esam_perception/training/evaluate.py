@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=900_000,
         help="first seed; training never uses seeds from 800000 on (default: %(default)s)",
     )
+    parser.add_argument("--options", action="store_true",
+                        help="compare prompting and fusion options instead; choose them on other seeds than you report "
+                        "(validation scenes start at 800000)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON too")
@@ -57,14 +60,31 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     try:
         pipeline = Pipeline.from_profile(args.profile, args.device)
-        judged = evaluate(pipeline, range(args.seed, args.seed + args.scenes))
+        seeds = range(args.seed, args.seed + args.scenes)
+        if args.options:
+            return _compare(args, pipeline, seeds)
+        judged = evaluate(pipeline, seeds)
     except (ProfileError, OffscreenGLError, ValueError) as error:
         print(f"esam evaluate: {error}", file=sys.stderr)
         return 1
     figures = summarise(judged)
+    _report(args, pipeline, table(figures), figures)
+    return 0
+
+
+def _compare(args: argparse.Namespace, pipeline, seeds: range) -> int:
+    from esam_perception.training.options import compare_options, options_table
+
+    rows = compare_options(pipeline, seeds, SIZE)
+    _report(args, pipeline, options_table(rows), {"options": rows})
+    return 0
+
+
+def _report(args: argparse.Namespace, pipeline, text: str, figures: dict) -> None:
+    """Print the table under a line that says what was measured; write the figures where the user wants them."""
     print(f"profile '{pipeline.profile.name}' ({pipeline.weights_sha256[:12]}), {args.scenes} scenes from seed {args.seed}, "
           f"{SIZE[0]}x{SIZE[1]}, {pipeline.device}\n")  # fmt: skip
-    print(table(figures))
+    print(text)
     if args.output:
         about = {
             "profile": pipeline.profile.name,
@@ -73,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
             "seed": args.seed,
         }
         args.output.write_text(json.dumps({**about, **figures}, indent=1), encoding="utf-8")
-    return 0
 
 
 def evaluate(pipeline, seeds) -> list[Judged]:

@@ -33,8 +33,8 @@ FUSION = FusionOptions(alpha=0.25)
 FALSE_ACCEPTED, TRUE_REJECTED = 0.10, 0.05
 
 
-def _save(module: torch.nn.Module, path: Path) -> WeightsFile:
-    save_file({name: value.half().contiguous() for name, value in module.state_dict().items()}, path)
+def _save(state: dict[str, torch.Tensor], path: Path) -> WeightsFile:
+    save_file({name: value.half().contiguous() for name, value in state.items()}, path)
     return WeightsFile(path.name, file_sha256(path))
 
 
@@ -86,8 +86,7 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
     matching = stages.new_matching_stage(work_dir)
     segmenter = torch.nn.ModuleDict({"model": EfficientSam(stages.EFFICIENT_SAM)})
     steps = {}
-    last = "refinement" if (work_dir / "refinement.pt").exists() else "matching"
-    for name, module in ((last, matching), ("segmentation", segmenter)):
+    for name, module in (("matching", matching), ("segmentation", segmenter)):
         state = torch.load(work_dir / f"{name}.pt", map_location="cpu", weights_only=True)
         module.load_state_dict(state["modules"])
         steps[name] = {**_last_line(work_dir / f"{name}.jsonl"), "step": state["step"]}
@@ -101,8 +100,8 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
             **dataclasses.asdict(stages.EFFICIENT_SAM),
             "upscaling_dims": list(stages.EFFICIENT_SAM.upscaling_dims),
         },
-        blip_weights=_save(matching.blip, output / "blip.safetensors"),
-        efficient_sam_weights=_save(segmenter["model"], output / "efficient_sam.safetensors"),
+        blip_weights=_save(matching.model.blip_state(), output / "blip.safetensors"),
+        efficient_sam_weights=_save(segmenter["model"].state_dict(), output / "efficient_sam.safetensors"),
         vocab=vocab.name,
         prompting=PROMPTING,
         fusion=FUSION,

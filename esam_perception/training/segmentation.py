@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esam_perception.blip_esam_itm import FOCAL_WEIGHT
+from esam_perception.losses import dice_loss, focal_loss, mask_iou
 from esam_perception.training.data import SIDE, SceneCache
 from esam_perception.training.image_tower import change_light
 
@@ -39,24 +41,6 @@ def draw_prompt(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
         points[:count] += rng.uniform(-2, 2, (count, 2))
     labels[:count] = 1
     return points, labels
-
-
-def mask_losses(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """20 * focal + Dice of each candidate (float32 [P, 3]) and its IoU (detached). logits [P, 3, g, g] against
-    target [P, g, g] in 0..1. Focal: Lin et al. 2017, alpha 0.25, gamma 2; weights as in segment-anything."""
-    target = target[:, None].expand_as(logits)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    probability = logits.sigmoid()
-    hit = probability * target + (1 - probability) * (1 - target)
-    weight = 0.25 * target + 0.75 * (1 - target)
-    # mean over the object's own scale: small objects would otherwise vanish among the background
-    focal = (weight * (1 - hit) ** 2 * entropy).mean((-2, -1))
-    overlap = (probability * target).sum((-2, -1))
-    dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + target.sum((-2, -1)) + 1)
-    with torch.no_grad():
-        inside, wanted = logits > 0, target > 0.5
-        iou = (inside & wanted).sum((-2, -1)) / (inside | wanted).sum((-2, -1)).clamp_min(1)
-    return 20 * focal + dice, iou
 
 
 class SegmentationStage(nn.Module):
@@ -94,7 +78,8 @@ class SegmentationStage(nn.Module):
         logits, predicted = logits.flatten(0, 1), predicted.flatten(0, 1)
         target = torch.from_numpy(np.stack(masks)).float()[:, None]
         target = F.interpolate(target, logits.shape[-2:], mode="area" if logits.shape[-1] < SIDE else "bilinear")[:, 0]
-        each, iou = mask_losses(logits, target)
+        target = target[:, None].expand_as(logits)
+        each, iou = FOCAL_WEIGHT * focal_loss(logits, target) + dice_loss(logits, target), mask_iou(logits, target)
         best = each.min(1).values.mean()
         iou_error = F.mse_loss(predicted, iou)
         loss = best + 0.05 * each.mean() + iou_error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig, MaskDecoderSize
 from esam_perception.matching.configuration import BlipArchitecture, TowerSize, build_blip
-from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.training.data import SIDE, SceneCache
 from esam_perception.training.image_tower import ImageTowerStage
@@ -42,10 +42,11 @@ EFFICIENT_SAM = EfficientSamConfig(
     upscaling_dims=(48, 24),
     iou_head_dim=128,
 )
+MASK_WIDTH = 96
+MASK_DECODER = MaskDecoderSize(depth=2, heads=4, mlp_dim=192, upscaling_dims=(32, 16), iou_head_dim=96)
 # Sides of the images by the share of the steps that is done. Crops are cheaper than whole images; objects keep their
 # size in them.
-MATCHING_SIDES = ((0.0, 192), (0.7, SIDE))
-REFINEMENT_SIDES = ((0.0, 128), (0.5, 192), (0.8, SIDE))
+MATCHING_SIDES = ((0.0, 128), (0.3, 192), (0.75, SIDE))
 
 
 def write_vocabulary(folder: Path) -> Path:
@@ -59,8 +60,11 @@ def write_vocabulary(folder: Path) -> Path:
 def new_matching_stage(work_dir: Path) -> MatchingStage:
     """Stage 2 with fresh weights."""
     torch.manual_seed(0)
-    tokenizer = BlipTokenizer(write_vocabulary(work_dir), BLIP.max_length)
-    return MatchingStage(build_blip(BLIP), tokenizer, BLIP.gradcam_layer)
+    vocab = str(write_vocabulary(work_dir))
+    config = BlipEsamItmConfig(
+        vocab, BLIP, MASK_DECODER, sam_prompt_dim=MASK_WIDTH, sam_embed_dim=MASK_WIDTH, normalize_input=False
+    )
+    return MatchingStage(BlipEsamItm.from_config(config))
 
 
 def train_image_tower(work_dir: Path, cache: SceneCache, steps: int) -> None:
@@ -81,30 +85,25 @@ def train_matching(work_dir: Path, cache: SceneCache, steps: int, batch: int = 2
     """Stage 2, from the image tower of stage 1; checkpoint `matching.pt`."""
     stage = new_matching_stage(work_dir)
     tower = torch.load(work_dir / "image_tower.pt", map_location="cpu", weights_only=True)["modules"]
-    for prefix, module in (("vision_model.", stage.blip.vision_model), ("names.", stage.names)):
+    for prefix, module in (("vision_model.", stage.model.visual_encoder), ("names.", stage.names)):
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tower.items() if k.startswith(prefix)})
 
     def loss_of(step: int):
         return stage.loss_of_scenes(cache, step, batch, _side(MATCHING_SIDES, step / steps))
 
-    train_stage("matching", work_dir, stage, loss_of, steps, 7e-4, warm_up=100)
-
-
-def refine_matching(work_dir: Path, cache: SceneCache, steps: int, batch: int = 24) -> None:
-    """Stage 2 once more from its end, with a new schedule that spends half of its steps on small crops: naming shapes
-    is what is learned last. Checkpoint `refinement.pt`."""
-    stage = new_matching_stage(work_dir)
-    stage.load_state_dict(torch.load(work_dir / "matching.pt", map_location="cpu", weights_only=True)["modules"])
-
-    def loss_of(step: int):
-        # other draws than in stage 2
-        return stage.loss_of_scenes(cache, 1_000_000 + step, batch, _side(REFINEMENT_SIDES, step / steps))
-
-    train_stage("refinement", work_dir, stage, loss_of, steps, 6e-4, warm_up=50)
+    train_stage("matching", work_dir, stage, loss_of, steps, 1e-3, warm_up=100, muon_rate=0.01, heads=stage.heads)
 
 
 def train_segmentation(work_dir: Path, cache: SceneCache, steps: int, batch: int = 8) -> None:
     """Stage 3; checkpoint `segmentation.pt`."""
     torch.manual_seed(0)
     stage = SegmentationStage(EfficientSam(EFFICIENT_SAM))
-    train_stage("segmentation", work_dir, stage, lambda step: stage.loss_of_clicks(cache, step, batch), steps, 8e-4)
+    train_stage(
+        "segmentation",
+        work_dir,
+        stage,
+        lambda step: stage.loss_of_clicks(cache, step, batch),
+        steps,
+        8e-4,
+        muon_rate=0.01,
+    )

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-STAGES = ("data", "image-tower", "matching", "refinement", "segmentation", "export")
+STAGES = ("data", "image-tower", "matching", "segmentation", "export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="one stage alone; all of them by default, the two networks side by side")  # fmt: skip
     parser.add_argument("--scenes", type=int, default=30000, help="training scenes, in hundreds (default: %(default)s)")
     parser.add_argument("--image-tower-steps", type=int, default=9000, metavar="N", help="default: %(default)s")
-    parser.add_argument("--matching-steps", type=int, default=1250, metavar="N", help="default: %(default)s")
-    parser.add_argument("--refinement-steps", type=int, default=850, metavar="N", help="default: %(default)s")
-    parser.add_argument("--segmentation-steps", type=int, default=3300, metavar="N", help="default: %(default)s")
+    parser.add_argument("--matching-steps", type=int, default=4000, metavar="N", help="default: %(default)s")
+    parser.add_argument("--segmentation-steps", type=int, default=8000, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--threads",
         type=int,
@@ -44,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
         _run_stage(args.stage, args)
         return 0
     print(
-        f"training '{args.profile}' into {args.work_dir}: about two hours on two cores; safe to interrupt", flush=True
+        f"training '{args.profile}' into {args.work_dir}: about four hours on two cores; safe to interrupt", flush=True
     )
     _run_stage("data", args)
     # the two networks share nothing: one process each
     segmentation = _start_stage("segmentation", args)
     try:
-        for stage in ("image-tower", "matching", "refinement"):
+        for stage in ("image-tower", "matching"):
             if code := _start_stage(stage, args).wait():
                 return code
         if code := segmentation.wait():
@@ -75,7 +74,7 @@ def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
         "--threads",
         str(args.threads),
     ]
-    for name in ("image_tower_steps", "matching_steps", "refinement_steps", "segmentation_steps"):
+    for name in ("image_tower_steps", "matching_steps", "segmentation_steps"):
         options += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     command = [sys.executable, "-m", "esam_perception.cli", "train", args.profile, *options]
@@ -104,7 +103,5 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
         stages.train_image_tower(args.work_dir, cache, args.image_tower_steps)
     elif stage == "matching":
         stages.train_matching(args.work_dir, cache, args.matching_steps)
-    elif stage == "refinement":
-        stages.refine_matching(args.work_dir, cache, args.refinement_steps)
     elif stage == "segmentation":
         stages.train_segmentation(args.work_dir, cache, args.segmentation_steps)

@@ -1,11 +1,13 @@
 """The training code on a handful of scenes: it learns, resumes, exports what the pipeline loads."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
+from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig, MaskDecoderSize
 from esam_perception.segmentation import EfficientSam
 from esam_perception.tabletop.language import TabletopObject
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
@@ -14,10 +16,12 @@ from esam_perception.training.data import SHARD, SIDE, build_cache
 from esam_perception.training.evaluate import Judged, area_under_curve, summarise, table
 from esam_perception.training.image_tower import IGNORED, patch_coverage, patch_names
 from esam_perception.training.loop import train_stage
-from esam_perception.training.matching import attention_loss, dense_loss
-from esam_perception.training.segmentation import SegmentationStage, draw_prompt, mask_losses
+from esam_perception.training.matching import MatchingStage, attention_loss
+from esam_perception.training.muon import orthogonalise, split_weights
+from esam_perception.training.segmentation import SegmentationStage, draw_prompt
+from esam_perception.training.vocabulary import tabletop_vocabulary
 from esam_perception.types import Verdict
-from test.tiny import SAM
+from test.tiny import BLIP, SAM
 
 
 class FewScenes:
@@ -64,10 +68,10 @@ def test_patch_names_and_coverage():
 
 def test_batches_are_true_of_what_they_show():
     batch = draw_batch(FewScenes(), np.random.default_rng(0), 5, 192, 16)
-    assert batch.images.shape == (5, 192, 192, 3) and batch.coverage.shape == (5, 8, 12, 12)
-    covered = batch.coverage.sum((2, 3)) > 0
+    assert batch.images.shape == (5, 192, 192, 3) and batch.masks.shape == (40, 48, 48) and len(batch.texts) == 40
+    covered = batch.masks.sum((1, 2)) > 0
     np.testing.assert_array_equal(covered, batch.match == 1)
-    assert (batch.match.mean(1) == 0.5).all() and batch.coverage.max() <= 1
+    assert (batch.match.reshape(5, 8).mean(1) == 0.5).all() and batch.masks.max() <= 1
 
 
 def test_mirrored_scenes_swap_left_and_right_and_crops_hide_what_is_cut():
@@ -78,22 +82,13 @@ def test_mirrored_scenes_swap_left_and_right_and_crops_hide_what_is_cut():
     assert [o.label for o in cropped(objects, instances, instances[:, :120])] == [1, 3]
 
 
-def test_losses_are_least_where_they_should_be():
+def test_attention_is_best_on_what_the_phrase_names():
     coverage = torch.zeros(1, 4)
     coverage[0, 1] = 1
     tokens = torch.tensor([[0.0, 1.0, 0.0]])
     right, wrong = torch.full((2, 1, 2, 3, 5), 0.05)
     right[..., 2], wrong[..., 3] = 0.8, 0.8
     assert attention_loss(right, tokens, coverage) < attention_loss(wrong, tokens, coverage)
-    logits = (coverage * 2 - 1) * 6
-    assert dense_loss(logits, coverage) < 0.1 < dense_loss(-logits, coverage)
-    target = torch.zeros(2, 8, 8)
-    target[:, 2:5, 2:5] = 1
-    good = (target * 2 - 1)[:, None].expand(2, 3, 8, 8) * 9
-    loss, iou = mask_losses(good, target)
-    assert (loss < 0.02).all() and (iou == 1).all()
-    loss, iou = mask_losses(-good, target)
-    assert (loss > 1).all() and (iou == 0).all()
 
 
 def test_prompts_lie_on_or_beside_the_object():
@@ -132,6 +127,46 @@ def test_segmentation_learns_and_resumes_where_it_stopped(tmp_path):
     again, _ = run(tmp_path / "whole", 100)
     for (name, a), (_, b) in zip(stage.named_parameters(), again.named_parameters()):
         assert torch.equal(a, b), name
+
+
+def test_matching_learns_with_muon_and_resumes_where_it_stopped(tmp_path):
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("\n".join(tabletop_vocabulary()) + "\n")
+    config = BlipEsamItmConfig(
+        str(vocab), dataclasses.replace(BLIP, image_size=SIDE), MaskDecoderSize(2, 4, 32, (16, 8), 16),
+        sam_prompt_dim=32, sam_embed_dim=32, normalize_input=False,
+    )  # fmt: skip
+    cache = FewScenes(3)
+
+    def run(folder, *steps):
+        torch.manual_seed(0)
+        stage = MatchingStage(BlipEsamItm.from_config(config))
+        for last in steps:
+            train_stage(
+                "m", folder, stage, lambda step: stage.loss_of_scenes(cache, step, 2, 128), last, 2e-3, warm_up=5,
+                muon_rate=0.01, heads=stage.heads,
+            )  # fmt: skip
+        return stage
+
+    stage = run(tmp_path / "whole", 100)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "m.jsonl").read_text().splitlines()]
+    for name in ("loss", "loss_itm", "loss_attention", "loss_dice", "loss_names"):
+        assert lines[-1][name] < lines[0][name], name
+    again = run(tmp_path / "whole", 100)
+    for (name, a), (_, b) in zip(stage.named_parameters(), again.named_parameters()):
+        assert torch.equal(a, b), name
+
+
+def test_muon_takes_matrices_and_convolutions_alone_and_orthogonalises():
+    module = torch.nn.ModuleDict(
+        {"conv": torch.nn.Conv2d(3, 8, 3), "head": torch.nn.Linear(8, 2), "table": torch.nn.Embedding(5, 4)}
+    )
+    matrices, others = split_weights(module, (module["head"],))
+    assert [id(p) for p in matrices] == [id(module["conv"].weight)]
+    assert len(matrices) + len(others) == len(list(module.parameters()))
+    for shape in ((6, 20), (20, 6)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+        assert 0.6 < values.min() and values.max() < 1.3
 
 
 def test_the_cache_holds_whole_blocks_only(tmp_path):

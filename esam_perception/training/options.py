@@ -1,0 +1,98 @@
+"""`esam evaluate PROFILE --options`: what each choice of prompting and fusion is worth, one change at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from esam_perception.fusion import CHOICES
+from esam_perception.pipeline import Pipeline
+from esam_perception.prompting import KINDS
+from esam_perception.tabletop import Tabletop
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+KINDS_OF_PHRASES = ("colour_category", "category")
+# (name, changes of prompting, changes of fusion), on top of the profile's own options
+Variant = tuple[str, dict, dict]
+
+
+def variants(most_points: int) -> list[Variant]:
+    """The variants that are compared; `most_points`: the profile's max_points, which a box leaves at most four of."""
+    found: list[Variant] = [("the profile's own", {}, {})]
+    for kind in KINDS:
+        for choice in CHOICES:
+            points = min(most_points, 4)
+            found.append(
+                (f"{kind}, candidate by {choice}", {"kind": kind, "max_points": points}, {"candidate_choice": choice})
+            )
+    found += [(f"at most {n} points", {"kind": "points", "max_points": n}, {}) for n in (1, 2, 3, 6)]
+    found += [(f"sigma {sigma:g}", {"sigma": sigma}, {}) for sigma in (0.0, 0.5, 0.7, 1.0, 1.5)]
+    found += [(f"at most {n} regions", {"max_regions": n}, {}) for n in (1, 2, 3)]
+    found += [(f"alpha {alpha:g}", {}, {"alpha": alpha}) for alpha in ALPHAS]
+    return found
+
+
+def compare_options(pipeline: Pipeline, seeds: Sequence[int], size: tuple[int, int]) -> list[dict]:
+    """Figures of every variant over the true phrases of the scenes of `seeds`, rendered at `size` (width, height).
+
+    A row: options, phrases, pointing (the peak lies in an object that the phrase names), mean_iou and precision (share
+    with IoU >= 0.5) of the first segment, mean_iou_any (of the best of all segments), segments (mean number). Every
+    image is encoded once. Raises OffscreenGLError.
+    """
+    own = pipeline.profile
+    compared = [
+        (
+            name,
+            pipeline.with_options(
+                dataclasses.replace(own.prompting, **prompting), dataclasses.replace(own.fusion, **fusion)
+            ),
+        )
+        for name, prompting, fusion in variants(own.prompting.max_points)
+    ]
+    results: dict[str, list[tuple]] = {name: [] for name, _ in compared}
+    world = Tabletop(*size)
+    try:
+        for seed in tqdm(seeds, unit="scene", desc="comparing options"):
+            seen = world.render(world.sample(seed))
+            phrases = [p for p in seen.phrases if p.true and p.kind in KINDS_OF_PHRASES]
+            if not phrases:
+                continue
+            encoded = pipeline.encode(seen.image)
+            for name, variant in compared:
+                matches = variant.ask(encoded, [p.text for p in phrases], segment_always=True)
+                results[name] += [_judge(phrase, match, seen.instances) for phrase, match in zip(phrases, matches)]
+    finally:
+        world.close()
+    return [_row(name, np.array(found, float)) for name, found in results.items()]
+
+
+def _judge(phrase, match, instances: np.ndarray) -> tuple[bool, float, float, int]:
+    column, row = (int(value) for value in match.peak)
+    truths = [instances == label for label in phrase.labels]
+    ious = [max(float((t & s.mask).sum() / (t | s.mask).sum()) for t in truths) for s in match.segments]
+    return instances[row, column] in phrase.labels, ious[0] if ious else 0.0, max(ious, default=0.0), len(ious)
+
+
+def _row(name: str, found: np.ndarray) -> dict:
+    hit, first, best, count = found.T
+    return {
+        "options": name, "phrases": len(found), "pointing": hit.mean(), "mean_iou": first.mean(),
+        "precision": (first >= 0.5).mean(), "mean_iou_any": best.mean(), "segments": count.mean(),
+    }  # fmt: skip
+
+
+def options_table(rows: list[dict]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| options | peak in the object | mean IoU, first segment | IoU >= 0.5 | mean IoU, any segment | segments |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['options']} | {row['pointing']:.3f} | {row['mean_iou']:.3f} | {row['precision']:.3f} "
+            f"| {row['mean_iou_any']:.3f} | {row['segments']:.2f} |"
+        )
+    return "\n".join(lines)
