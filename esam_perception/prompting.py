@@ -42,10 +42,12 @@ class PromptingOptions:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question to EfficientSAM. points: float32 [N, 2], (x, y) in pixels; labels: float32 [N], of PromptLabel; N <= 6."""
+    """One question to EfficientSAM. points: float32 [N, 2], (x, y) in pixels; labels: float32 [N], of PromptLabel; N <= 6.
+    salience: the highest value of its region against the whole map's, 0..1."""
 
     points: np.ndarray
     labels: np.ndarray
+    salience: float = 1.0
 
 
 def smooth(heatmap: np.ndarray, sigma: float) -> np.ndarray:
@@ -81,7 +83,7 @@ def make_prompts(heatmap: np.ndarray, size: tuple[int, int], options: PromptingO
             peaks = _peaks(np.where(region, value, -1.0), options)
             points = np.concatenate([points, (peaks + np.float32(0.5)) * patch])
             labels += [PromptLabel.POINT] * len(peaks)
-        prompts.append(Prompt(points.astype(np.float32), np.array(labels, np.float32)))
+        prompts.append(Prompt(points.astype(np.float32), np.array(labels, np.float32), float(value[region].max())))
     return prompts
 
 

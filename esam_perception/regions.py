@@ -59,8 +59,9 @@ def find_regions(
 
 
 def mask_map(regions: Sequence[RegionMask]) -> np.ndarray:
-    """The masks of a query as one map: the highest probability of any, float32 [m, m]."""
-    return np.max([region.probability for region in regions], axis=0)
+    """The masks of a query as one map, float32 [m, m]: the highest probability of any, each weighed by its region's
+    salience, so that the strongest region stays the strongest."""
+    return np.max([region.prompt.salience * region.probability for region in regions], axis=0)
 
 
 @torch.inference_mode()
@@ -71,7 +72,10 @@ def native_segment(region: RegionMask, size: tuple[int, int], label: int) -> Seg
     if not mask.any():
         return None
     probability = native.sigmoid().float().cpu().numpy()
-    return Segment(label, mask, probability, region.predicted_iou, bounding_box(mask), region.prompt.points)
+    return Segment(
+        label, mask, probability, region.predicted_iou, bounding_box(mask), region.prompt.points,
+        salience=region.prompt.salience,
+    )  # fmt: skip
 
 
 def segment_label(query: int, rank: int, queries: int) -> int | None:

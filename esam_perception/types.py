@@ -84,6 +84,7 @@ class Segment:
     box: (x, y, width, height) in pixels, tight around the mask; all 0 for an empty mask.
     prompt_points: float32 [N, 2], (x, y) in pixels; the corners of the box first where the prompt has one.
     region_score: ITM probability of the masked crop; NaN if not computed.
+    salience: the highest heat of its region against that of the query's strongest region, 0..1.
     """
 
     label: int
@@ -93,6 +94,7 @@ class Segment:
     box: tuple[int, int, int, int]
     prompt_points: np.ndarray
     region_score: float = float("nan")
+    salience: float = 1.0
 
 
 @dataclass(frozen=True)

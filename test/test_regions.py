@@ -52,7 +52,8 @@ def test_two_regions_give_two_segments_the_stronger_first(scene):
     for region, label in ((first, labels[1]), (second, labels[0])):
         assert iou(native_segment(region, encoded.size, 1).mask, instances == label) > 0.6
     both = mask_map([first, second])
-    assert (both >= first.probability).all() and (both >= second.probability).all()
+    assert first.prompt.salience == 1 and 0.6 < second.prompt.salience < 1
+    np.testing.assert_allclose(both, np.maximum(first.probability, second.prompt.salience * second.probability))
     assert len(regions_of(scene, heatmap, max_points=1, min_share=0.6, max_regions=1)) == 1
 
 

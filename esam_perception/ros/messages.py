@@ -91,7 +91,7 @@ def joint_heatmap(matches: Sequence[Match], alpha: float, height: int, width: in
     joint = np.zeros((height, width), np.float32)
     for match in matches:
         if match.segments:
-            mask = np.max([segment.probability for segment in match.segments], axis=0)
+            mask = np.max([segment.salience * segment.probability for segment in match.segments], axis=0)
             own = native_heatmap(match.gradcam, mask, alpha, height, width)
         else:
             own = native_heatmap(match.heatmap, None, alpha, height, width)

@@ -25,10 +25,10 @@ DESCRIPTION = (
     "Small BLIP-ITM and EfficientSAM trained from scratch on this package's simulated tabletop. It knows 32 household "
     "categories, 12 colours and nothing else; it is not meant for photographs."
 )
-# Measured on validation scenes (docs/tabletop.md): one point beats three, which may span two objects; the mask must
-# outweigh Grad-CAM, whose peak on a coarse grid often lies on the edge of a small object.
-PROMPTING = PromptingOptions(max_points=1, sigma=0.7)
-FUSION = FusionOptions(alpha=0.25)
+# Measured on validation scenes (docs/options.md): three points of a region beat one, and boxes of the map are too
+# coarse; the mask must outweigh Grad-CAM, whose peak on a coarse grid often lies on the edge of a small object.
+PROMPTING = PromptingOptions(max_points=3, sigma=0.7, max_regions=3)
+FUSION = FusionOptions(alpha=0.1)
 # A wrong "yes" costs a robot more than a "not sure".
 FALSE_ACCEPTED, TRUE_REJECTED = 0.10, 0.05
 

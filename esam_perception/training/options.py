@@ -13,7 +13,7 @@ from esam_perception.pipeline import Pipeline
 from esam_perception.prompting import KINDS
 from esam_perception.tabletop import Tabletop
 
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+ALPHAS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 KINDS_OF_PHRASES = ("colour_category", "category")
 # (name, changes of prompting, changes of fusion), on top of the profile's own options
 Variant = tuple[str, dict, dict]
