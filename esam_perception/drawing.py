@@ -63,38 +63,36 @@ def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(image, 0.5, np.ascontiguousarray(coloured), 0.5, 0)
 
 
+def _tile(picture: np.ndarray, width: int, caption: str, colour: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
+    size = (width, max(1, round(picture.shape[0] * width / picture.shape[1])))
+    small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
+    put_text(small, caption, (6, size[1] - 8), colour, 0.45)
+    return small
+
+
+def case_row(image: np.ndarray, match: Match, caption: str, width: int = 320) -> np.ndarray:
+    """What was found for one query, four tiles of `width` pixels in a row: where, heatmap, verdict, mask. uint8 RGB."""
+    mask = np.zeros_like(image)
+    for segment in match.segments:
+        mask[segment.mask] = 255
+    iou = f"predicted IoU {match.segments[0].predicted_iou:.2f}" if match.segments else "no segment"
+    verdict = f"{VERDICT_NAMES[match.verdict]} {match.itm_score:.2f}"
+    seen = image.copy()
+    cv2.drawMarker(seen, (round(match.peak[0]), round(match.peak[1])), (255, 255, 255), cv2.MARKER_CROSS, 18, 2)
+    tiles = [
+        _tile(seen, width, caption),
+        _tile(draw_heatmap(image, match.heatmap), width, "fused heatmap"),
+        _tile(draw_matches(image, [match], captions=False), width, verdict, VERDICT_COLOURS[match.verdict]),
+        _tile(mask, width, iou),
+    ]
+    return np.concatenate(tiles, axis=1)
+
+
 def contact_sheet(image: np.ndarray, matches: Sequence[Match], width: int = 320) -> np.ndarray:
-    """One picture of it all: the image and all its masks large, then a row a query (where, heatmap, verdict, mask).
+    """One picture of it all: the image and all its masks large, then a row a query (see `case_row`).
 
     uint8 RGB, four columns of `width` pixels.
     """
-
-    def tile(
-        picture: np.ndarray, caption: str, colour: tuple[int, int, int] = (255, 255, 255), columns: int = 1
-    ) -> np.ndarray:
-        size = (width * columns, max(1, round(image.shape[0] * width * columns / image.shape[1])))
-        small = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
-        put_text(small, caption, (6, size[1] - 8), colour, 0.45)
-        return small
-
-    rows = [
-        np.concatenate(
-            [tile(image, "image", columns=2), tile(draw_matches(image, matches), "all queries", columns=2)], axis=1
-        )
-    ]
-    for match in matches:
-        mask = np.zeros_like(image)
-        for segment in match.segments:
-            mask[segment.mask] = 255
-        iou = f"predicted IoU {match.segments[0].predicted_iou:.2f}" if match.segments else "no segment"
-        verdict = f"{VERDICT_NAMES[match.verdict]} {match.itm_score:.2f}"
-        seen = image.copy()
-        cv2.drawMarker(seen, (round(match.peak[0]), round(match.peak[1])), (255, 255, 255), cv2.MARKER_CROSS, 18, 2)
-        tiles = [
-            tile(seen, match.query.text[:40]),
-            tile(draw_heatmap(image, match.heatmap), "fused heatmap"),
-            tile(draw_matches(image, [match], captions=False), verdict, VERDICT_COLOURS[match.verdict]),
-            tile(mask, iou),
-        ]
-        rows.append(np.concatenate(tiles, axis=1))
-    return np.concatenate(rows)
+    head = [_tile(image, 2 * width, "image"), _tile(draw_matches(image, matches), 2 * width, "all queries")]
+    rows = [case_row(image, match, match.query.text[:40], width) for match in matches]
+    return np.concatenate([np.concatenate(head, axis=1), *rows])

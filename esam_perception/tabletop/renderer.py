@@ -129,6 +129,24 @@ class Tabletop:
         phrases = scene_phrases(objects, np.random.default_rng([2, scene.seed]))
         return RenderedScene(image, depth, instances, matrix, tuple(objects), phrases, scene.seed)
 
+    def unhidden_pixels(self, scene: Scene) -> dict[int, int]:
+        """How many pixels each object (by label) would cover if nothing stood before it."""
+        self._enter_world(scene.seed // SCENES_PER_WORLD)
+        self._lay(scene)
+        self._aim(scene, 0.0)
+        model, counts = self._model, {}
+        self._mujoco.mj_kinematics(model, self._data)
+        self._mujoco.mj_camlight(model, self._data)
+        self._renderer.enable_segmentation_rendering()
+        for label, item in enumerate(scene.placed, start=1):
+            geoms = self._geoms[item.pool_index]
+            model.geom_group[2:] = HIDDEN_GROUP
+            model.geom_group[geoms] = 0
+            self._renderer.update_scene(self._data, camera=0, scene_option=self._option)
+            counts[label] = int(np.isin(self._renderer.render()[..., 0], geoms).sum())
+        self._renderer.disable_segmentation_rendering()
+        return counts
+
     def _enter_world(self, index: int) -> None:
         """Build the MuJoCo model of a world, unless it is the one at hand."""
         if self._world is not None and self._world.index == index:

@@ -17,7 +17,8 @@ from esam_perception.fusion import FusionOptions
 from esam_perception.profiles import Profile, WeightsFile, write_profile
 from esam_perception.prompting import PromptingOptions
 from esam_perception.training import data, stages
-from esam_perception.training.evaluate import Judged, evaluate
+from esam_perception.training.evaluate import evaluate
+from esam_perception.training.judging import Judged
 from esam_perception.verdict import VerdictOptions
 from esam_perception.weights import file_sha256
 
@@ -70,7 +71,7 @@ def export_profile(work_dir: Path, output: Path, validation_scenes: int = 100) -
 
     profile = _write_untuned(work_dir, output)
     seeds = range(data.VALIDATION_SEED, data.VALIDATION_SEED + validation_scenes)
-    judged = evaluate(Pipeline.from_profile(str(output), "cpu"), seeds)
+    judged = evaluate(Pipeline.from_profile(str(output), "cpu"), seeds, occlusion=False)
     profile = dataclasses.replace(profile, verdict=fit_verdict(judged, validation_scenes))
     write_profile(profile)
     size = sum(path.stat().st_size for path in output.iterdir())

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 
 import numpy as np
@@ -89,9 +90,14 @@ class Client:
 
     def ask(self, text: str) -> None:
         """Publish a query and wait until it is the active one."""
+        wanted = list(dict.fromkeys(part.strip() for part in re.split("[;\n]", text) if part.strip()))
         self.active.clear()
         self.query_publisher.publish(String(data=text))
-        self.wait(lambda: self.active, f"the queries {text[:40]!r} to be active")
+        # an older latched message may still be on its way
+        self.wait(
+            lambda: self.active and [query.text for query in self.active[-1].queries] == wanted,
+            f"the queries {text[:40]!r} to be active",
+        )
 
     def next_header(self, frame_id: str = "some_camera"):
         self.stamp += 33_333_333

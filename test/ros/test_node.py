@@ -125,7 +125,7 @@ def test_structured_queries_with_ids_and_thresholds(client, clip):
     queries = [msg.Query(id="always", text="a mug", match_threshold=0.000001, reject_threshold=0.0000001),
                msg.Query(id="never", text="a mug", match_threshold=1.0, reject_threshold=1.0)]  # fmt: skip
     client.queries_publisher.publish(msg.QueryArray(queries=queries))
-    client.wait(lambda: client.active, "the structured queries")
+    client.wait(lambda: client.active and len(client.active[-1].queries) == 2, "the structured queries")
     array = client.show(clip[1].image)
     assert [(m.query_id, m.verdict) for m in array.matches] == [
         ("always", msg.Match.MATCH),

@@ -13,14 +13,12 @@ from esam_perception.tabletop.language import TabletopObject
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
 from esam_perception.training.batches import cropped, draw_batch, mirrored
 from esam_perception.training.data import SHARD, SIDE, build_cache
-from esam_perception.training.evaluate import Judged, area_under_curve, summarise, table
 from esam_perception.training.image_tower import IGNORED, patch_coverage, patch_names
 from esam_perception.training.loop import train_stage
 from esam_perception.training.matching import MatchingStage, attention_loss
 from esam_perception.training.muon import orthogonalise, split_weights
 from esam_perception.training.segmentation import SegmentationStage, draw_prompt
 from esam_perception.training.vocabulary import tabletop_vocabulary
-from esam_perception.types import Verdict
 from test.tiny import BLIP, SAM
 
 
@@ -172,28 +170,3 @@ def test_muon_takes_matrices_and_convolutions_alone_and_orthogonalises():
 def test_the_cache_holds_whole_blocks_only(tmp_path):
     with pytest.raises(ValueError, match="blocks"):
         build_cache(tmp_path, 0, SHARD + 1)
-
-
-def test_area_under_curve():
-    assert area_under_curve(np.array([0.9, 0.8]), np.array([0.1, 0.2])) == 1
-    assert area_under_curve(np.array([0.5]), np.array([0.5])) == 0.5
-    assert area_under_curve(np.array([0.1, 0.9]), np.array([0.5])) == 0.5
-
-
-def test_figures_are_counted_per_kind():
-    judged = [
-        Judged("category", True, 0.9, Verdict.MATCH, True, 0.8, 900),
-        Judged("category", True, 0.2, Verdict.NO_MATCH, False, 0.0, 100),
-        Judged("wrong_colour", False, 0.4, Verdict.UNSURE, False, 0.0, 0),
-    ]
-    figures = summarise(judged)
-    row = figures["true"]["category"]
-    assert (row["phrases"], row["pointing"], row["mean_iou"], row["mean_iou_large"], row["accepted"]) == (
-        2,
-        0.5,
-        0.4,
-        0.8,
-        0.5,
-    )
-    assert figures["false"]["wrong_colour"] == {"phrases": 1, "accepted": 0.0, "rejected": 0.0, "auc": 0.5}
-    assert "| category | 2 | 0.500 |" in table(figures)

@@ -1,0 +1,181 @@
+"""Matches against the truth of rendered scenes, and the figures made of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from esam_perception.types import Match, Verdict
+
+LARGE_ENOUGH = 400  # pixels at 640x480
+SIZE_BINS = (0, 400, 1600, 6400, 25600)
+OCCLUSION_BINS = (0.0, 0.05, 0.3)
+SCORE_BINS = 10
+# Of the false phrases: nothing of the scene in it, or one word of it that is wrong; relations are reported apart.
+RANDOM_NEGATIVES = ("absent_category", "absent_colour", "unknown_word")
+HARD_NEGATIVES = ("wrong_colour", "wrong_category")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One phrase, judged. seed: of its scene. hit: the peak lies in an object that the phrase names. iou: of the best
+    segment with the best of these objects. category, pixels (visible) and occlusion (hidden share, 0..1): of the largest
+    of them. For false phrases these are empty and 0."""
+
+    kind: str
+    true: bool
+    score: float
+    verdict: Verdict
+    hit: bool
+    iou: float
+    pixels: int
+    text: str = ""
+    seed: int = 0
+    category: str = ""
+    occlusion: float = 0.0
+
+
+def judge(phrase, match: Match, scene, whole: dict[int, int] | None = None) -> Judged:
+    """Hold one match against the truth of its phrase. scene: RenderedScene; whole: pixels of each object by label if
+    nothing hid it (Tabletop.unhidden_pixels), None where occlusion is not asked for."""
+    told = {"text": phrase.text, "seed": scene.seed}
+    if not phrase.true:
+        return Judged(phrase.kind, False, match.itm_score, match.verdict, False, 0.0, 0, **told)
+    instances = scene.instances
+    column, row = (int(value) for value in match.peak)
+    iou = 0.0
+    for segment in match.segments[:1]:
+        for label in phrase.labels:
+            truth = instances == label
+            iou = max(iou, float((truth & segment.mask).sum() / (truth | segment.mask).sum()))
+    pixels, largest = max((int((instances == label).sum()), label) for label in phrase.labels)
+    category = next(o.category for o in scene.objects if o.label == largest)
+    occlusion = max(0.0, 1 - pixels / whole[largest]) if whole else 0.0
+    hit = int(instances[row, column]) in phrase.labels
+    return Judged(phrase.kind, True, match.itm_score, match.verdict, hit, iou, pixels, **told, category=category,
+                  occlusion=occlusion)  # fmt: skip
+
+
+def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
+    """ROC AUC: the share of pairs in which the positive scores higher (ties count half); NaN where there are none."""
+    if not len(positive) or not len(negative):
+        return float("nan")
+    order = np.sort(negative)
+    below = np.searchsorted(order, positive, "left") + np.searchsorted(order, positive, "right")
+    return float(below.mean() / 2 / len(order))
+
+
+def _bin_name(bins: tuple, value: float) -> str:
+    index = int(np.searchsorted(bins, value, "right")) - 1
+    return f"{bins[index]:g} to {bins[index + 1]:g}" if index + 1 < len(bins) else f"from {bins[index]:g}"
+
+
+def _of_true(items: list[Judged]) -> dict:
+    large = [item for item in items if item.pixels >= LARGE_ENOUGH]
+    return {
+        "phrases": len(items),
+        "pointing": float(np.mean([item.hit for item in items])),
+        "mean_iou": float(np.mean([item.iou for item in items])),
+        "mean_iou_large": float(np.mean([item.iou for item in large])) if large else float("nan"),
+        "precision_at_0.5": float(np.mean([item.iou >= 0.5 for item in items])),
+        "accepted": float(np.mean([item.verdict is Verdict.MATCH for item in items])),
+        "rejected": float(np.mean([item.verdict is Verdict.NO_MATCH for item in items])),
+    }
+
+
+def _grouped(items: Iterable[Judged], key: Callable[[Judged], str]) -> dict[str, list[Judged]]:
+    groups: dict[str, list[Judged]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
+
+
+def summarise(judged: list[Judged]) -> dict:
+    """All figures: of true phrases per kind, size, occlusion and category; of false ones per kind and per difficulty
+    (AUC against all true ones); calibration of the ITM score."""
+    true, false = [j for j in judged if j.true], [j for j in judged if not j.true]
+    positive = np.array([item.score for item in true])
+
+    def of_false(items: list[Judged]) -> dict:
+        return {
+            "phrases": len(items),
+            "accepted": float(np.mean([item.verdict is Verdict.MATCH for item in items])),
+            "rejected": float(np.mean([item.verdict is Verdict.NO_MATCH for item in items])),
+            "auc": area_under_curve(positive, np.array([item.score for item in items])),
+        }
+
+    def rows_of_true(groups: dict[str, list[Judged]], order: Callable = lambda pair: pair[0]) -> dict:
+        return {name: _of_true(items) for name, items in sorted(groups.items(), key=order)}
+
+    kinds = {**_grouped(true, lambda j: j.kind), **({"all": true} if true else {})}
+    absent = _grouped(false, lambda j: j.kind)
+    for name, members in (("random negatives", RANDOM_NEGATIVES), ("hard negatives", HARD_NEGATIVES)):
+        if found := [j for j in false if j.kind in members]:
+            absent[name] = found
+    if false:
+        absent["all"] = false
+    named = [j for j in true if j.kind in ("category", "colour_category")]
+    return {
+        "true": rows_of_true(kinds),
+        "false": {name: of_false(items) for name, items in sorted(absent.items())},
+        "size": rows_of_true(
+            _grouped(true, lambda j: _bin_name(SIZE_BINS, j.pixels)), lambda pair: min(j.pixels for j in pair[1])
+        ),
+        "occlusion": rows_of_true(
+            _grouped(true, lambda j: _bin_name(OCCLUSION_BINS, j.occlusion)), lambda pair: min(j.occlusion for j in pair[1])
+        ),
+        "category": rows_of_true(_grouped(named, lambda j: j.category)),
+        "calibration": calibration(judged),
+    }  # fmt: skip
+
+
+def calibration(judged: list[Judged]) -> dict:
+    """How often phrases of a score are true. bins: per tenth of the score its phrases, mean score and share of true
+    ones; expected_calibration_error: mean distance of the two, weighed by the phrases (Guo et al. 2017)."""
+    scores = np.array([j.score for j in judged])
+    true = np.array([j.true for j in judged], float)
+    place = np.minimum((scores * SCORE_BINS).astype(int), SCORE_BINS - 1)
+    bins, error = [], 0.0
+    for index in range(SCORE_BINS):
+        inside = place == index
+        if inside.any():
+            mean, share = float(scores[inside].mean()), float(true[inside].mean())
+            bins.append({"from": index / SCORE_BINS, "phrases": int(inside.sum()), "score": mean, "true": share})
+            error += inside.mean() * abs(mean - share)
+    return {"expected_calibration_error": float(error), "bins": bins}
+
+
+def _table_of_true(title: str, rows: dict) -> list[str]:
+    lines = [
+        f"| {title} | n | peak in the object | mean IoU | mean IoU, >= {LARGE_ENOUGH} px | IoU >= 0.5 | MATCH | NO_MATCH |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        lines.append(
+            f"| {name} | {row['phrases']} | {row['pointing']:.3f} | {row['mean_iou']:.3f} | {row['mean_iou_large']:.3f} "
+            f"| {row['precision_at_0.5']:.3f} | {row['accepted']:.3f} | {row['rejected']:.3f} |"
+        )
+    return [*lines, ""]
+
+
+def table(figures: dict) -> str:
+    """The figures as Markdown tables."""
+    lines = _table_of_true("true phrases", figures["true"])
+    lines += ["| false phrases | n | MATCH | NO_MATCH | AUC against all true ones |", "|---|---|---|---|---|"]
+    for kind, row in figures["false"].items():
+        lines.append(
+            f"| {kind} | {row['phrases']} | {row['accepted']:.3f} | {row['rejected']:.3f} | {row['auc']:.3f} |"
+        )
+    lines.append("")
+    lines += _table_of_true("visible pixels at 640x480", figures["size"])
+    lines += _table_of_true("hidden share", figures["occlusion"])
+    lines += _table_of_true("category (named, with or without a colour)", figures["category"])
+    error = figures["calibration"]["expected_calibration_error"]
+    lines += [f"Calibration of the ITM score (expected calibration error {error:.3f}):", ""]
+    lines += ["| score | n | mean score | share of true phrases |", "|---|---|---|---|"]
+    for row in figures["calibration"]["bins"]:
+        lines.append(f"| from {row['from']:.1f} | {row['phrases']} | {row['score']:.3f} | {row['true']:.3f} |")
+    return "\n".join(lines)
