@@ -18,27 +18,17 @@ from torch import Tensor, nn
 
 from esam_perception.fusion import fuse, min_max
 from esam_perception.losses import FOCAL_ALPHA, FOCAL_GAMMA, bce_loss, dice_loss, focal_loss, mask_iou
+from esam_perception.mask_head import MaskDecoderSize, TextMaskHead, best_candidate
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.cross_encoder import cross_encode
 from esam_perception.matching.image_encoder import encode_image, normalise
 from esam_perception.matching.matcher import own_token_mask
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.profiles import build_config
-from esam_perception.segmentation.mask_decoder import FourierPositions, MaskDecoder
+from esam_perception.segmentation.mask_decoder import MaskDecoder
 
 FOCAL_WEIGHT = 20.0  # as in segment-anything: a mean over mostly easy pixels is small
 OTHERS_SHARE = 0.05  # of the candidates that are not the best: else one that starts badly never learns
-
-
-@dataclass(frozen=True)
-class MaskDecoderSize:
-    """Sizes of the mask decoder besides its width."""
-
-    depth: int = 2
-    heads: int = 8
-    mlp_dim: int = 2048
-    upscaling_dims: tuple[int, ...] = (64, 32)
-    iou_head_dim: int = 256
 
 
 @dataclass(frozen=True)
@@ -103,17 +93,13 @@ class BlipEsamItm(nn.Module):
         width = mask_decoder.mask_tokens.weight.shape[1]
         if not sam_prompt_dim == sam_embed_dim == width:
             raise ValueError(f"sam_prompt_dim {sam_prompt_dim}, sam_embed_dim {sam_embed_dim} and the mask decoder's width {width} must be equal")  # fmt: skip
-        self.visual_encoder, self.text_encoder, self.mask_decoder = visual_encoder, text_encoder, mask_decoder
+        self.visual_encoder, self.text_encoder = visual_encoder, text_encoder
         self.tokenizer, self.gradcam_layer, self.alpha = tokenizer, gradcam_layer, alpha
         vision_width, text_width = visual_encoder.config.hidden_size, text_encoder.config.hidden_size
         self.vision_proj = nn.Linear(vision_width, embed_dim)
         self.text_proj = nn.Linear(text_width, embed_dim)
         self.itm_head = nn.Linear(text_width, 2)
-        self.prompt_proj = nn.Linear(text_width, sam_prompt_dim)
-        self.image_proj = nn.Sequential(nn.Linear(vision_width, sam_embed_dim), nn.LayerNorm(sam_embed_dim))
-        self.positions = FourierPositions(sam_embed_dim // 2)
-        # the decoder's single-mask kernel is never asked for (see MaskDecoder)
-        mask_decoder.output_hypernetworks_mlps[0].requires_grad_(False)
+        self.mask_head = TextMaskHead(vision_width, text_width, mask_decoder)
         self.with_bce, self.focal_alpha, self.focal_gamma = with_bce, focal_alpha, focal_gamma
         self.normalize_input = normalize_input
 
@@ -127,13 +113,10 @@ class BlipEsamItm(nn.Module):
         blip = config.blip
         if config.embed_dim is not None:
             blip = dataclasses.replace(blip, projection_dim=config.embed_dim)
-        size = config.mask_decoder
-        decoder = MaskDecoder(
-            config.sam_embed_dim, size.depth, size.heads, size.mlp_dim, tuple(size.upscaling_dims), size.iou_head_dim
-        )
         towers = build_blip(blip)
         model = cls(
-            towers.vision_model, towers.text_encoder, BlipTokenizer(config.vocab, blip.max_length), decoder,
+            towers.vision_model, towers.text_encoder, BlipTokenizer(config.vocab, blip.max_length),
+            config.mask_decoder.build(config.sam_embed_dim),
             blip.projection_dim, config.sam_prompt_dim, config.sam_embed_dim, config.with_bce, config.focal_alpha,
             config.focal_gamma, config.normalize_input, blip.gradcam_layer, config.alpha,
         )  # fmt: skip
@@ -224,27 +207,17 @@ class BlipEsamItm(nn.Module):
 
         The prompt is the phrase as the text encoder knows it after looking: its first token, and the mean of its own.
         """
-        own = (text.hidden * text.own[..., None]).sum(2) / text.own.sum(2, keepdim=True)
-        prompts = self.prompt_proj(torch.stack([text.hidden[:, :, 0], own], dim=2))
-        patches = self.image_proj(image_embeds[:, 1:])
-        side = round(patches.shape[1] ** 0.5)
-        if side * side != patches.shape[1]:
-            raise ValueError(f"masks need square images, got {patches.shape[1]} patches")
-        return prompts, patches.transpose(1, 2).unflatten(2, (side, side))
+        return self.mask_head.features(image_embeds, text.hidden, text.own)
 
     def prepare_mask_outputs(self, prompts: Tensor, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(candidate mask logits [N, 3, m, m], predicted IoU [N, 3]); m = 4 sides of the patch grid."""
-        rows, columns = image_tokens.shape[-2:]
-        y, x = ((torch.arange(n, device=prompts.device) + 0.5) / n for n in (rows, columns))
-        grid = self.positions(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)).flatten(0, 1)
-        masks, iou = self.mask_decoder(image_tokens, grid, prompts)
+        masks, iou = self.mask_head.outputs(prompts, image_tokens)
         return masks.flatten(0, 1), iou.flatten(0, 1)
 
     @staticmethod
     def get_pred_masks(masks: Tensor, iou_predictions: Tensor) -> Tensor:
         """Of each sample the candidate with the highest predicted IoU: [N, 3, m, m], [N, 3] -> [N, m, m]."""
-        best = iou_predictions.argmax(1)
-        return masks[torch.arange(len(masks), device=masks.device), best]
+        return best_candidate(masks, iou_predictions)
 
     def mask_loss(self, masks: Tensor, iou_predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Losses of candidate masks [N, 3, m, m] and predicted IoU [N, 3] against targets [N, h, w] (or [N, 1, h, w]),

@@ -21,7 +21,8 @@ from esam_perception.matching.matcher import BlipMatcher, ImageEncoding, WordMap
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.profiles import AUTO, Profile, ProfileError, build_config, load_profile
 from esam_perception.fusion import FusionOptions
-from esam_perception.prompting import PromptingOptions
+from esam_perception.mask_head import MaskHeadConfig
+from esam_perception.prompting import PromptingOptions, choose_heat
 from esam_perception.regions import RegionMask, find_regions, mask_map, native_segment, segment_label
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.types import Located, Match, Query, Segment, Timing, Verdict
@@ -83,15 +84,25 @@ class Pipeline:
         blip, segmenter = build_blip(architecture), EfficientSam(sam_config)
         blip_state, blip_digest = load_weights(profile, profile.blip_weights)
         sam_state, sam_digest = load_weights(profile, profile.efficient_sam_weights)
+        digests = [blip_digest, sam_digest]
         try:
             load_blip_state(blip, blip_state)
             load_state(segmenter, sam_state, "EfficientSAM")
+            mask_head = None
+            if profile.mask_head is not None and profile.mask_head_weights is not None:
+                config = build_config(MaskHeadConfig, profile.mask_head, "mask_head")
+                mask_head = config.build(architecture.vision.hidden_size, architecture.text.hidden_size)
+                state, digest = load_weights(profile, profile.mask_head_weights)
+                load_state(mask_head, state, "the mask head's")
+                digests.append(digest)
             tokenizer = BlipTokenizer(profile.find(profile.vocab), architecture.max_length)
-            matcher = BlipMatcher(blip, tokenizer, architecture, chosen)
+            matcher = BlipMatcher(blip, tokenizer, architecture, chosen, mask_head)
+        except ProfileError:
+            raise
         except ValueError as error:
             raise ProfileError(f"profile '{profile.name}': {error}") from error
-        # one checksum for both files: that of their two, in hex, joined
-        digest = hashlib.sha256((blip_digest + sam_digest).encode()).hexdigest()
+        # one checksum for all files: that of theirs, in hex, joined
+        digest = hashlib.sha256("".join(digests).encode()).hexdigest()
         pipeline = cls(profile, matcher, segmenter, chosen, digest)
         pipeline.warnings = warnings
         return pipeline
@@ -199,9 +210,12 @@ class Pipeline:
             score = itm_score(logits)
             verdict = decide(score, *self._thresholds(query, match_threshold, reject_threshold))
             gradcam = fusion.min_max(scores.gradcam[i])
+            mask_head = None if scores.mask_head is None else scores.mask_head[i]
+            heat = choose_heat(gradcam, mask_head, options.prompting.source)
             regions = find_regions(
-                self._segmenter, encoded.segmentation, gradcam, encoded.size, options.prompting, options.fusion
-            )
+                self._segmenter, encoded.segmentation, heat, encoded.size, options.prompting, options.fusion,
+                cells=heat.shape[0] // gradcam.shape[0],
+            )  # fmt: skip
             wanted = verdict is Verdict.MATCH or segment_always
             segments = _segments(regions, encoded.size, i, len(asked)) if wanted else ()
             watch.lap("sam_decode")
@@ -215,9 +229,10 @@ class Pipeline:
                     itc_similarity=float(scores.itc_similarity[i]),
                     confidence=confidence(logits, options.verdict),
                     gradcam=gradcam,
-                    heatmap=fusion.fuse(gradcam, low_res, options.fusion.alpha),
-                    peak=_peak(gradcam, low_res, encoded.size, options.fusion.alpha),
+                    heatmap=fusion.fuse(fusion.resize_map(heat, *gradcam.shape), low_res, options.fusion.alpha),
+                    peak=_peak(heat, low_res, encoded.size, options.fusion.alpha),
                     segments=segments,
+                    mask_head=mask_head,
                 )
             )
             watch.lap("fuse")
@@ -231,9 +246,9 @@ def _segments(regions: list[RegionMask], size: tuple[int, int], query: int, quer
     return tuple(segment for segment in found if segment is not None)
 
 
-def _peak(gradcam: np.ndarray, low_res: np.ndarray, size: tuple[int, int], alpha: float) -> tuple[float, float]:
+def _peak(heat: np.ndarray, low_res: np.ndarray, size: tuple[int, int], alpha: float) -> tuple[float, float]:
     """The maximum of the map that is fused at the resolution of the low-res mask, (x, y) in pixels of the image."""
-    fused = fusion.native_heatmap(gradcam, low_res, alpha, *low_res.shape)
+    fused = fusion.native_heatmap(heat, low_res, alpha, *low_res.shape)
     row, column = np.unravel_index(int(fused.argmax()), fused.shape)
     return (column + 0.5) * size[1] / fused.shape[1], (row + 0.5) * size[0] / fused.shape[0]
 

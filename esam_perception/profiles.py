@@ -70,8 +70,9 @@ class FetchSource:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named model. `blip` and `efficient_sam` hold the fields of BlipArchitecture and EfficientSamConfig; they stay
-    dictionaries here, so that profiles can be listed without importing torch."""
+    """A named model. `blip`, `efficient_sam` and `mask_head` hold the fields of BlipArchitecture, EfficientSamConfig and
+    MaskHeadConfig; they stay dictionaries here, so that profiles can be listed without importing torch. Published
+    BLIP has no mask head."""
 
     name: str
     description: str
@@ -80,6 +81,8 @@ class Profile:
     efficient_sam: dict
     blip_weights: WeightsFile
     efficient_sam_weights: WeightsFile
+    mask_head: dict | None = None
+    mask_head_weights: WeightsFile | None = None
     vocab: str = "vocab.txt"
     prompting: PromptingOptions = field(default_factory=PromptingOptions)
     fusion: FusionOptions = field(default_factory=FusionOptions)
@@ -88,9 +91,16 @@ class Profile:
     sources: tuple[FetchSource, ...] = ()
 
     @property
-    def files(self) -> tuple[str, str, str]:
+    def files(self) -> tuple[str, ...]:
         """The names of its files besides profile.yaml."""
-        return self.vocab, self.blip_weights.file, self.efficient_sam_weights.file
+        weights = (self.blip_weights, self.efficient_sam_weights, self.mask_head_weights)
+        return self.vocab, *(one.file for one in weights if one is not None)
+
+    def __post_init__(self) -> None:
+        if (self.mask_head is None) != (self.mask_head_weights is None):
+            raise ProfileError("mask_head and mask_head_weights: give both or neither")
+        if self.mask_head is None and self.prompting.source != "gradcam":
+            raise ProfileError(f"prompting: source {self.prompting.source!r} needs a mask_head, and there is none")
 
     def fetched(self) -> dict[str, dict]:
         """What `esam fetch` noted of the files in the cache: name to size (bytes), sha256 and source."""
@@ -179,8 +189,9 @@ def profile_dict(profile: Profile) -> dict:
     """The profile as profile.yaml holds it."""
     content = dataclasses.asdict(profile)
     del content["directory"]
-    if not content["sources"]:
-        del content["sources"]
+    for name in ("sources", "mask_head", "mask_head_weights"):
+        if not content[name]:
+            del content[name]
     return content
 
 
@@ -211,12 +222,12 @@ def _build(cls: type, content: object, where: str):
 
 
 def _convert(hint: object, value: object, where: str) -> object:
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
     if isinstance(hint, types.UnionType):
         if value is None and type(None) in typing.get_args(hint):
             return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, where)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise ProfileError(f"{where}: must be a list, not {value!r}")

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from esam_perception.fusion import min_max, resize_map
 from esam_perception.types import PROMPT_SLOTS, PromptLabel
 
 KINDS = ("points", "box", "box_and_points")
+SOURCES = ("gradcam", "mask_head", "both")
 
 
 @dataclass(frozen=True)
 class PromptingOptions:
     """How prompts are drawn from a heatmap.
 
-    kind: `points`, `box`, or `box_and_points`. max_points: of one region, at most 6 (4 beside a box: EfficientSAM has
+    source: the heat that prompts are drawn from: `gradcam`; `mask_head`, the probability that the profile's
+    text-prompted mask head gives; `both`, their product. kind: `points`, `box`, or `box_and_points`. max_points: of one region, at most 6 (4 beside a box: EfficientSAM has
     six slots, a box takes two). sigma: of the Gaussian smoothing, in patches, 0 for none. suppression: after each
     point, patches closer than this (Chebyshev distance, in patches) are out. min_share: patches from this share of the
     highest smoothed value up are salient; what hangs together of them is a region. max_regions: how many regions are
@@ -29,8 +32,11 @@ class PromptingOptions:
     suppression: int = 1
     min_share: float = 0.5
     max_regions: int = 1
+    source: str = "gradcam"
 
     def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise ValueError(f"source must be one of {SOURCES}, got {self.source!r}")
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}")
         most = PROMPT_SLOTS - 2 if self.kind == "box_and_points" else PROMPT_SLOTS
@@ -57,16 +63,28 @@ def smooth(heatmap: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(heatmap, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
-def make_prompts(heatmap: np.ndarray, size: tuple[int, int], options: PromptingOptions) -> list[Prompt]:
+def choose_heat(gradcam: np.ndarray, mask_head: np.ndarray | None, source: str) -> np.ndarray:
+    """The heat of a `source` of PromptingOptions, float32 in 0..1 (min-max).
+
+    gradcam: float32 [G, G] in 0..1. mask_head: float32 [m, m] in 0..1. Returns [G, G] or, with a mask head, [m, m].
+    """
+    if source == "gradcam" or mask_head is None:
+        return gradcam
+    if source == "mask_head":
+        return min_max(mask_head)
+    return min_max(mask_head * resize_map(gradcam, *mask_head.shape))
+
+
+def make_prompts(heatmap: np.ndarray, size: tuple[int, int], options: PromptingOptions, cells: int = 1) -> list[Prompt]:
     """A prompt for each salient region of a heatmap, the region with the peak first.
 
-    heatmap: float32 [G, G'], finite; the grid covers the whole image of `size` (height, width). Points are centres of
-    distinct patches, most salient first; a box holds all patches of its region. A flat heatmap, which points nowhere,
-    gives one point in the centre.
+    heatmap: float32 [G, G'], finite; the grid covers the whole image of `size` (height, width); `cells`: how many of its
+    cells a patch is wide, by which sigma and suppression are scaled. Points are centres of distinct cells, most salient
+    first; a box holds all cells of its region. A flat heatmap, which points nowhere, gives one point in the centre.
     """
     height, width = size
     rows, columns = heatmap.shape
-    value = smooth(np.ascontiguousarray(heatmap, np.float32), options.sigma)
+    value = smooth(np.ascontiguousarray(heatmap, np.float32), options.sigma * cells)
     highest, lowest = float(value.max()), float(value.min())
     if highest - lowest < 1e-12:
         return [Prompt(np.array([[width / 2, height / 2]], np.float32), np.array([PromptLabel.POINT], np.float32))]
@@ -80,7 +98,7 @@ def make_prompts(heatmap: np.ndarray, size: tuple[int, int], options: PromptingO
             points = np.array([[right.min(), below.min()], [right.max() + 1, below.max() + 1]], np.float32) * patch
             labels = [PromptLabel.BOX_TOP_LEFT, PromptLabel.BOX_BOTTOM_RIGHT]
         if options.kind != "box":
-            peaks = _peaks(np.where(region, value, -1.0), options)
+            peaks = _peaks(np.where(region, value, -1.0), options.max_points, options.suppression * cells)
             points = np.concatenate([points, (peaks + np.float32(0.5)) * patch])
             labels += [PromptLabel.POINT] * len(peaks)
         prompts.append(Prompt(points.astype(np.float32), np.array(labels, np.float32), float(value[region].max())))
@@ -95,12 +113,11 @@ def _regions(value: np.ndarray, options: PromptingOptions) -> list[np.ndarray]:
     return regions[: options.max_regions]
 
 
-def _peaks(value: np.ndarray, options: PromptingOptions) -> np.ndarray:
-    """Greedy maxima of a region: float32 [N, 2] as (column, row). Patches outside hold -1."""
+def _peaks(value: np.ndarray, max_points: int, reach: int) -> np.ndarray:
+    """Greedy maxima of a region: float32 [N, 2] as (column, row). Cells outside hold -1."""
     value = value.copy()
-    reach = options.suppression
     peaks = []
-    for _ in range(options.max_points):
+    for _ in range(max_points):
         row, column = np.unravel_index(int(value.argmax()), value.shape)
         if value[row, column] < 0:
             break

@@ -34,23 +34,24 @@ class RegionMask:
 def find_regions(
     segmenter: EfficientSam,
     embeddings: Tensor,
-    gradcam: np.ndarray,
+    heat: np.ndarray,
     size: tuple[int, int],
     prompting: PromptingOptions,
     fusion: FusionOptions,
+    cells: int = 1,
 ) -> list[RegionMask]:
     """The masks of a heatmap's salient regions at low resolution, the region with the peak first; at least one.
 
-    embeddings: of `EfficientSam.encode_image`, [1, D, g, g]. gradcam: float32 [G, G] in 0..1. size: (height, width) of
-    the image. Regions whose masks are the same thing as an earlier one's, or empty, are left out.
+    embeddings: of `EfficientSam.encode_image`, [1, D, g, g]. heat: float32 [G, G] in 0..1; cells: of it to a patch
+    (see make_prompts). size: (height, width) of the image. Regions whose masks are the same thing as an earlier one's, or empty, are left out.
     """
     found: list[RegionMask] = []
-    for prompt in make_prompts(gradcam, size, prompting):
+    for prompt in make_prompts(heat, size, prompting, cells):
         points, labels = torch.from_numpy(prompt.points)[None, None], torch.from_numpy(prompt.labels)[None, None]
         logits, predicted = segmenter.decode(embeddings, points, labels, size)
         probabilities = logits[0, 0].sigmoid().float().cpu().numpy()
         predicted_iou = predicted[0, 0].float().cpu().numpy()
-        best = choose_candidate(predicted_iou, probabilities, gradcam, fusion.candidate_choice)
+        best = choose_candidate(predicted_iou, probabilities, heat, fusion.candidate_choice)
         mask = probabilities[best] > 0.5
         if found and (not mask.any() or any(_iou(mask, other.probability > 0.5) > SAME_THING_IOU for other in found)):
             continue

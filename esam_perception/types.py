@@ -105,9 +105,10 @@ class Match:
     itc_similarity: cosine in -1..1.
     confidence: calibrated probability that the thing is there; NaN if the profile has no calibration.
     gradcam: float32 [G, G] in 0..1 (min-max), before fusion; the grid covers the whole (stretched) image.
-    heatmap: float32 [G, G] in 0..1, fused: alpha * gradcam + (1 - alpha) * mask.
+    heatmap: float32 [G, G] in 0..1, fused: alpha * heat + (1 - alpha) * mask; heat: see PromptingOptions.source.
     peak: (x, y) in pixels, the maximum of the map fused at the resolution of the low-res mask.
     segments: best first; empty unless the verdict is MATCH or segments were asked for always.
+    mask_head: float32 [m, m] in 0..1, what the profile's text-prompted mask head says; None where it has none.
     """
 
     query: Query
@@ -120,6 +121,7 @@ class Match:
     heatmap: np.ndarray
     peak: tuple[float, float]
     segments: tuple[Segment, ...] = ()
+    mask_head: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig, MaskDecoderSize
+from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
+from esam_perception.mask_head import MaskDecoderSize
 from esam_perception.fusion import fuse, min_max
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.matching.configuration import build_blip
@@ -149,7 +150,7 @@ def test_gradients_reach_what_should_learn_and_nothing_else(model, samples):
     model.train()(samples)["loss"].backward()
     without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
     # ITC is not part of this loss; the single-mask kernel is never asked for
-    allowed = ("vision_proj.", "text_proj.", "mask_decoder.output_hypernetworks_mlps.0.")
+    allowed = ("vision_proj.", "text_proj.", "mask_head.decoder.output_hypernetworks_mlps.0.")
     assert {name for name in without if not name.startswith(allowed)} == set()
     assert all(name in without for name, _ in model.named_parameters() if name.startswith(allowed))
     model.zero_grad(set_to_none=True)

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from esam_perception.matching.configuration import BlipArchitecture, TowerSize, build_blip
+from esam_perception.mask_head import MaskDecoderSize, MaskHeadConfig
 from esam_perception.profiles import Profile, WeightsFile, write_profile
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.training.vocabulary import tabletop_vocabulary
@@ -22,22 +23,37 @@ SAM = EfficientSamConfig(
 )  # fmt: skip
 
 
-def write_tiny_profile(folder: Path) -> Path:
+MASK_HEAD = MaskHeadConfig(32, MaskDecoderSize(1, 2, 32, (16, 8), 16))
+
+
+def _randomised(module):
+    for parameter in module.parameters():
+        if parameter.ndim > 1:  # the usual 0.02 makes every answer the same
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    return module
+
+
+def _save(module, path: Path) -> WeightsFile:
+    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, path)
+    return WeightsFile(path.name, file_sha256(path))
+
+
+def write_tiny_profile(folder: Path, with_mask_head: bool = False) -> Path:
     torch.manual_seed(5)
-    blip, sam = build_blip(BLIP), EfficientSam(SAM)
-    for module in (blip, sam):
-        for parameter in module.parameters():
-            if parameter.ndim > 1:  # the usual 0.02 makes every answer the same
-                torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    save_file({k: v.contiguous() for k, v in blip.state_dict().items()}, folder / "blip.safetensors")
-    save_file({k: v.contiguous() for k, v in sam.state_dict().items()}, folder / "efficient_sam.safetensors")
+    blip, sam = _randomised(build_blip(BLIP)), _randomised(EfficientSam(SAM))
     (folder / "vocab.txt").write_text("\n".join(tabletop_vocabulary()) + "\n")
+    extra = {}
+    if with_mask_head:
+        head = _randomised(MASK_HEAD.build(BLIP.vision.hidden_size, BLIP.text.hidden_size))
+        extra = {
+            "mask_head": dataclasses.asdict(MASK_HEAD),
+            "mask_head_weights": _save(head, folder / "mask_head.safetensors"),
+        }
     write_profile(
         Profile(
             name="tiny", description="random", directory=folder, blip=dataclasses.asdict(BLIP),
-            efficient_sam=dataclasses.asdict(SAM),
-            blip_weights=WeightsFile("blip.safetensors", file_sha256(folder / "blip.safetensors")),
-            efficient_sam_weights=WeightsFile("efficient_sam.safetensors", file_sha256(folder / "efficient_sam.safetensors")),
+            efficient_sam=dataclasses.asdict(SAM), blip_weights=_save(blip, folder / "blip.safetensors"),
+            efficient_sam_weights=_save(sam, folder / "efficient_sam.safetensors"), **extra,
         )
     )  # fmt: skip
     return folder

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esam_perception.mask_head import TextMaskHead, best_candidate
 from esam_perception.matching.configuration import BlipArchitecture
 from esam_perception.matching.cross_encoder import CrossEncoding, KeysValues, cross_encode, project_keys_values
 from esam_perception.matching.image_encoder import encode_image, preprocess
@@ -21,20 +22,24 @@ TEXT_CACHE_SIZE = 1024
 
 @dataclass(frozen=True)
 class ImageEncoding:
-    """What is kept of one image: keys and values for every cross-attention, and the ITC feature [1, P] (unit length)."""
+    """What is kept of one image: keys and values for every cross-attention, the ITC feature [1, P] (unit length), and
+    for a mask head the patches [1, 1 + N, D]."""
 
     keys_values: KeysValues
     itc_feature: Tensor
+    embeds: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class TextScores:
     """Of P phrases against one image. itm_logits: float32 [P, 2] (not match, match). itc_similarity: float32 [P],
-    cosine. gradcam: float32 [P, G, G], not normalised."""
+    cosine. gradcam: float32 [P, G, G], not normalised. mask_head: float32 [P, m, m] in 0..1, the candidate that the mask
+    head trusts most, or None without one."""
 
     itm_logits: np.ndarray
     itc_similarity: np.ndarray
     gradcam: np.ndarray
+    mask_head: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,22 @@ class WordMap:
 
 
 class BlipMatcher:
-    """Not thread-safe: one caller at a time."""
+    """Not thread-safe: one caller at a time. mask_head: one that was trained with these weights, if there is one."""
 
     def __init__(
-        self, model: nn.Module, tokenizer: BlipTokenizer, architecture: BlipArchitecture, device: torch.device
+        self,
+        model: nn.Module,
+        tokenizer: BlipTokenizer,
+        architecture: BlipArchitecture,
+        device: torch.device,
+        mask_head: TextMaskHead | None = None,
     ) -> None:
         if tokenizer.vocab_size != architecture.vocab_size:
             raise ValueError(
                 f"vocab.txt has {tokenizer.vocab_size} entries, the profile says {architecture.vocab_size}"
             )
         self.model = model.to(device).eval().requires_grad_(False)
+        self.mask_head = mask_head.to(device).eval().requires_grad_(False) if mask_head is not None else None
         self.tokenizer, self.architecture, self.device = tokenizer, architecture, device
         self._text_features: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -69,7 +80,8 @@ class BlipMatcher:
         """[1, 3, S, S], preprocessed -> everything that any phrase will ask of this image."""
         embeds = encode_image(self.model.vision_model, pixels)
         feature = F.normalize(self.model.vision_proj(embeds[:, 0]), dim=-1)
-        return ImageEncoding(project_keys_values(self.model.text_encoder, embeds), feature)
+        kept = embeds if self.mask_head is not None else None
+        return ImageEncoding(project_keys_values(self.model.text_encoder, embeds), feature, kept)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
@@ -103,7 +115,15 @@ class BlipMatcher:
             itm_logits=logits.float().cpu().numpy(),
             itc_similarity=itc.float().cpu().numpy(),
             gradcam=phrase_maps(encoded, gradient, mask).view(len(texts), grid, grid).float().cpu().numpy(),
+            mask_head=self._masks(encoding, encoded, mask),
         )
+
+    @torch.no_grad()
+    def _masks(self, encoding: ImageEncoding, encoded: CrossEncoding, mask: Tensor) -> np.ndarray | None:
+        if self.mask_head is None or encoding.embeds is None:
+            return None
+        candidates, predicted_iou = self.mask_head(encoding.embeds, encoded.hidden, own_token_mask(mask)[None])
+        return best_candidate(candidates[0], predicted_iou[0]).sigmoid().float().cpu().numpy()
 
     def match_words(self, encoding: ImageEncoding, text: str) -> list[WordMap]:
         """Grad-CAM of every word of one text, the mean over the tokens that spell it (see `match`)."""
@@ -120,7 +140,7 @@ class BlipMatcher:
         with torch.enable_grad():
             encoded = cross_encode(
                 self.model.text_encoder, ids[None], mask[None], encoding.keys_values, self.architecture.gradcam_layer,
-                detach_attention=True, first_row_only=True,
+                detach_attention=True, first_row_only=self.mask_head is None,
             )  # fmt: skip
             logits = self.model.itm_head(encoded.hidden[0, :, 0])
             (gradient,) = torch.autograd.grad(logits[:, 1].sum(), encoded.attention)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig, MaskDecoderSize
+from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
+from esam_perception.mask_head import MaskDecoderSize, MaskHeadConfig
 from esam_perception.matching.configuration import BlipArchitecture, TowerSize, build_blip
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.training.data import SIDE, SceneCache
@@ -42,8 +43,7 @@ EFFICIENT_SAM = EfficientSamConfig(
     upscaling_dims=(48, 24),
     iou_head_dim=128,
 )
-MASK_WIDTH = 96
-MASK_DECODER = MaskDecoderSize(depth=2, heads=4, mlp_dim=192, upscaling_dims=(32, 16), iou_head_dim=96)
+MASK_HEAD = MaskHeadConfig(96, MaskDecoderSize(depth=2, heads=4, mlp_dim=192, upscaling_dims=(32, 16), iou_head_dim=96))
 # Sides of the images by the share of the steps that is done. Crops are cheaper than whole images; objects keep their
 # size in them.
 MATCHING_SIDES = ((0.0, 128), (0.3, 192), (0.75, SIDE))
@@ -62,7 +62,12 @@ def new_matching_stage(work_dir: Path) -> MatchingStage:
     torch.manual_seed(0)
     vocab = str(write_vocabulary(work_dir))
     config = BlipEsamItmConfig(
-        vocab, BLIP, MASK_DECODER, sam_prompt_dim=MASK_WIDTH, sam_embed_dim=MASK_WIDTH, normalize_input=False
+        vocab,
+        BLIP,
+        MASK_HEAD.decoder,
+        sam_prompt_dim=MASK_HEAD.width,
+        sam_embed_dim=MASK_HEAD.width,
+        normalize_input=False,
     )
     return MatchingStage(BlipEsamItm.from_config(config))
 

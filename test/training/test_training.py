@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig, MaskDecoderSize
+from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
+from esam_perception.mask_head import MaskDecoderSize
 from esam_perception.segmentation import EfficientSam
 from esam_perception.tabletop.language import TabletopObject
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
