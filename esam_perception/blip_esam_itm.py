@@ -230,6 +230,8 @@ class BlipEsamItm(nn.Module):
         target = target.flatten(0, -3).float().to(masks.device)
         if len(target) != len(masks):
             raise ValueError(f"{len(target)} masks for {len(masks)} texts")
+        # sums over many pixels: in float32 whatever the network computes in
+        masks, iou_predictions = masks.float(), iou_predictions.float()
         wanted = F.interpolate(target[:, None], masks.shape[-2:], mode="area").expand_as(masks)
         each = {
             "loss_dice": dice_loss(masks, wanted),

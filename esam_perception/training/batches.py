@@ -20,15 +20,15 @@ KEPT_SHARE = 0.4
 class PhraseBatch:
     """images uint8 [B, h, w, 3]; texts: N = B * P of them, P in a row an image; match int64 [N]; masks float32
     [N, 4 g, 4 g] (share of each quarter patch that is covered by what the phrase names; 0 for false ones); category,
-    colour int64 [B, g, g] (see patch_names); corner: of the crop, in patches."""
+    colour int64 [B, g, g] (see patch_names), None where patches have no names; corner: of the crop, in patches."""
 
     images: np.ndarray
     texts: list[str]
     match: np.ndarray
     masks: np.ndarray
-    category: np.ndarray
-    colour: np.ndarray
-    corner: tuple[int, int]
+    category: np.ndarray | None = None
+    colour: np.ndarray | None = None
+    corner: tuple[int, int] = (0, 0)
 
 
 def mirrored(objects: tuple[TabletopObject, ...]) -> tuple[TabletopObject, ...]:

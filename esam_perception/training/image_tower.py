@@ -121,8 +121,9 @@ class ImageTowerStage(nn.Module):
         images, category, colour = draw_crops(cache, rng, batch, patch)
         free = SIDE // patch - CROP // patch + 1
         corner = (int(rng.integers(free)), int(rng.integers(free)))
-        hidden = encode_image(self.vision_model, to_pixels(change_light(images, rng)), corner)
-        category, colour = (torch.from_numpy(names).flatten(1) for names in (category, colour))
+        device = self.names.category.weight.device
+        hidden = encode_image(self.vision_model, to_pixels(change_light(images, rng)).to(device), corner)
+        category, colour = (torch.from_numpy(names).to(device).flatten(1) for names in (category, colour))
         loss = self.names(hidden[:, 1:], category, colour)
         with torch.no_grad():
             known = category > 0

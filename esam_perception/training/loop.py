@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +15,25 @@ from tqdm import tqdm
 from esam_perception.training.muon import Muon, split_weights
 
 CHECKPOINT_SECONDS = 60.0
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to train. precision: `float32`, `bfloat16` (autocast: weights and losses stay float32), or `auto`, bfloat16
+    on CUDA alone."""
+
+    device: torch.device = torch.device("cpu")
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+
+    @property
+    def half(self) -> bool:
+        """Whether to compute in bfloat16."""
+        return self.precision == "bfloat16" or (self.precision == "auto" and self.device.type == "cuda")
 
 
 def cosine(step: int, steps: int, warm_up: int) -> float:
@@ -35,6 +55,7 @@ def train_stage(
     warm_up: int = 100,
     muon_rate: float = 0.0,
     heads: tuple[nn.Module, ...] = (),
+    machine: Machine = Machine(),
 ) -> None:
     """Train `modules` for `steps`, from the last checkpoint of this stage in `folder` if there is one.
 
@@ -44,6 +65,7 @@ def train_stage(
     Writes `<name>.pt` (weights, optimizer, step) about once a minute and at the end, and a line of running means to
     `<name>.jsonl` every 50 steps.
     """
+    modules.to(machine.device)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, curves = folder / f"{name}.pt", folder / f"{name}.jsonl"
     matrices, others = (
@@ -66,7 +88,7 @@ def train_stage(
         first = state["step"]
     if first >= steps:
         return
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor | float] = {}
     saved = time.monotonic()
 
     def save(step: int) -> None:
@@ -80,16 +102,18 @@ def train_stage(
         for optimizer, rate in zip(optimizers, rates):
             for group in optimizer.param_groups:
                 group["lr"] = rate * cosine(step, steps, warm_up)
-        losses = loss_of(step)
+        with torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.half):
+            losses = loss_of(step)
         modules.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         for key, value in losses.items():
-            sums[key] = sums.get(key, 0.0) + value.item()
+            # summed where it is: reading it would make the host wait for the GPU in every step
+            sums[key] = sums.get(key, 0.0) + value.detach()
         if (step + 1) % 50 == 0:
-            means = {key: round(total / 50, 4) for key, total in sums.items()}
+            means = {key: round(float(total) / 50, 4) for key, total in sums.items()}
             sums.clear()
             progress.set_postfix(means, refresh=False)
             with open(curves, "a", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from esam_perception.blip_esam_itm import BlipEsamItm
 from esam_perception.losses import mask_iou
-from esam_perception.training.batches import draw_batch
+from esam_perception.training.batches import PhraseBatch, draw_batch
 from esam_perception.training.data import SceneCache
 from esam_perception.training.image_tower import PatchNames, change_light, to_pixels
 
@@ -33,29 +33,35 @@ def attention_loss(attention: Tensor, tokens: Tensor, coverage: Tensor) -> Tenso
 
 
 class MatchingStage(nn.Module):
-    """BlipEsamItm and the auxiliary heads that teach it."""
+    """BlipEsamItm and the auxiliary heads that teach it. with_names: whether patches have names (the tabletop's do)."""
 
-    def __init__(self, model: BlipEsamItm) -> None:
+    def __init__(self, model: BlipEsamItm, with_names: bool = True) -> None:
         super().__init__()
         self.model = model
-        self.names = PatchNames(model.visual_encoder.config.hidden_size)
+        self.names = PatchNames(model.visual_encoder.config.hidden_size) if with_names else None
         self.temperature = nn.Parameter(torch.tensor(np.log(0.07), dtype=torch.float32))
 
     @property
     def heads(self) -> tuple[nn.Module, ...]:
         """The layers whose outputs mean something each (see muon.split_weights)."""
-        return (self.names, self.model.itm_head, self.model.vision_proj, self.model.text_proj)
+        named = (self.names,) if self.names is not None else ()
+        return (*named, self.model.itm_head, self.model.vision_proj, self.model.text_proj)
 
     def loss_of_scenes(self, cache: SceneCache, step: int, batch: int, side: int) -> dict[str, Tensor]:
         """Losses of the batch of this step (see loop.train_stage); images of `side` px."""
         rng = np.random.default_rng([20, step])
+        drawn = draw_batch(cache, rng, batch, side, self.model.visual_encoder.embeddings.patch_size)
+        return self.loss_of_batch(drawn, rng)
+
+    def loss_of_batch(self, drawn: PhraseBatch, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Losses of a batch with at least one true phrase, the total under "loss"; accuracy of ITM and mean IoU of the
+        chosen masks beside them. rng: of the changes of light."""
         model = self.model
-        patch = model.visual_encoder.embeddings.patch_size
-        drawn = draw_batch(cache, rng, batch, side, patch)
-        masks = torch.from_numpy(drawn.masks)
+        device = self.temperature.device
+        masks = torch.from_numpy(drawn.masks).to(device)
         samples = {
-            "image": to_pixels(change_light(drawn.images, rng)), "text_input": drawn.texts, "corner": drawn.corner,
-            "mask": masks, "match": torch.from_numpy(drawn.match),
+            "image": to_pixels(change_light(drawn.images, rng)).to(device), "text_input": drawn.texts,
+            "corner": drawn.corner, "mask": masks, "match": torch.from_numpy(drawn.match).to(device),
         }  # fmt: skip
         image = model.encode_image(samples)
         text = model.encode_text(drawn.texts, image)
@@ -63,16 +69,17 @@ class MatchingStage(nn.Module):
         true = samples["match"].bool()
         coverage = F.avg_pool2d(masks[true], 4).flatten(1)
         attention = attention_loss(text.attention.flatten(0, 1)[true], text.own.flatten(0, 1)[true], coverage)
-        names = self.names(
-            image[:, 1:], torch.from_numpy(drawn.category).flatten(1), torch.from_numpy(drawn.colour).flatten(1)
-        )
         itc = self._itc(image, drawn.texts, true)
         losses = {name: value for name, value in outputs.items() if name.startswith("loss_")}
-        losses |= {"loss_itc": itc, "loss_attention": attention, "loss_names": names}
+        losses |= {"loss_itc": itc, "loss_attention": attention}
+        loss = outputs["loss"] + ITC_WEIGHT * itc + attention
+        if self.names is not None and drawn.category is not None and drawn.colour is not None:
+            names = (torch.from_numpy(each).to(device).flatten(1) for each in (drawn.category, drawn.colour))
+            losses["loss_names"] = self.names(image[:, 1:], *names)
+            loss = loss + losses["loss_names"]
         with torch.no_grad():
             accuracy = (outputs["itm_scores"].argmax(-1) == samples["match"]).float().mean()
             iou = mask_iou(outputs["pred_masks"][true], masks[true]).mean()
-        loss = outputs["loss"] + ITC_WEIGHT * itc + attention + names
         return {"loss": loss, **losses, "accuracy": accuracy, "iou": iou}
 
     def _itc(self, image: Tensor, texts: list[str], true: Tensor) -> Tensor:

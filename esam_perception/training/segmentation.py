@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from esam_perception.blip_esam_itm import FOCAL_WEIGHT
 from esam_perception.losses import dice_loss, focal_loss, mask_iou
-from esam_perception.training.data import SIDE, SceneCache
+from esam_perception.training.data import SceneCache
 from esam_perception.training.image_tower import change_light
 
 PROMPTS = 5
@@ -68,16 +68,18 @@ class SegmentationStage(nn.Module):
                 masks.append(mask)
                 points.append(prompt[0])
                 labels.append(prompt[1])
-        pixels = torch.from_numpy(change_light(np.stack(images), rng)).permute(0, 3, 1, 2).float() / 255
-        shape = (batch, PROMPTS, POINTS)
+        device = next(self.parameters()).device
+        pixels = torch.from_numpy(change_light(np.stack(images), rng)).to(device).permute(0, 3, 1, 2).float() / 255
+        side, shape = pixels.shape[-1], (batch, PROMPTS, POINTS)
         embeddings = self.model.encode_image(pixels)
         logits, predicted = self.model.decode(
-            embeddings, torch.from_numpy(np.stack(points)).view(*shape, 2), torch.from_numpy(np.stack(labels)).view(shape),
-            size=(SIDE, SIDE),
+            embeddings, torch.from_numpy(np.stack(points)).to(device).view(*shape, 2),
+            torch.from_numpy(np.stack(labels)).to(device).view(shape), size=(side, side),
         )  # fmt: skip
-        logits, predicted = logits.flatten(0, 1), predicted.flatten(0, 1)
-        target = torch.from_numpy(np.stack(masks)).float()[:, None]
-        target = F.interpolate(target, logits.shape[-2:], mode="area" if logits.shape[-1] < SIDE else "bilinear")[:, 0]
+        # losses are sums over many pixels: in float32 whatever the network computes in
+        logits, predicted = logits.flatten(0, 1).float(), predicted.flatten(0, 1).float()
+        target = torch.from_numpy(np.stack(masks)).to(device).float()[:, None]
+        target = F.interpolate(target, logits.shape[-2:], mode="area" if logits.shape[-1] < side else "bilinear")[:, 0]
         target = target[:, None].expand_as(logits)
         each, iou = FOCAL_WEIGHT * focal_loss(logits, target) + dice_loss(logits, target), mask_iou(logits, target)
         best = each.min(1).values.mean()

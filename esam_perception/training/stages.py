@@ -12,7 +12,7 @@ from esam_perception.matching.configuration import BlipArchitecture, TowerSize, 
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.training.data import SIDE, SceneCache
 from esam_perception.training.image_tower import ImageTowerStage
-from esam_perception.training.loop import train_stage
+from esam_perception.training.loop import Machine, train_stage
 from esam_perception.training.matching import MatchingStage
 from esam_perception.training.segmentation import SegmentationStage
 from esam_perception.training.vocabulary import tabletop_vocabulary
@@ -72,13 +72,13 @@ def new_matching_stage(work_dir: Path) -> MatchingStage:
     return MatchingStage(BlipEsamItm.from_config(config))
 
 
-def train_image_tower(work_dir: Path, cache: SceneCache, steps: int) -> None:
+def train_image_tower(work_dir: Path, cache: SceneCache, steps: int, machine: Machine = Machine()) -> None:
     """Stage 1; checkpoint `image_tower.pt` in `work_dir`."""
     torch.manual_seed(0)
     stage = ImageTowerStage(build_blip(BLIP).vision_model)
     train_stage(
         "image_tower", work_dir, stage, lambda step: stage.loss_of_crops(cache, step, 64), steps, 2e-3, warm_up=200,
-        muon_rate=0.02, heads=(stage.names,),
+        muon_rate=0.02, heads=(stage.names,), machine=machine,
     )  # fmt: skip
 
 
@@ -86,7 +86,9 @@ def _side(sides: tuple[tuple[float, int], ...], done: float) -> int:
     return next(side for start, side in reversed(sides) if done >= start)
 
 
-def train_matching(work_dir: Path, cache: SceneCache, steps: int, batch: int = 24) -> None:
+def train_matching(
+    work_dir: Path, cache: SceneCache, steps: int, machine: Machine = Machine(), batch: int = 24
+) -> None:
     """Stage 2, from the image tower of stage 1; checkpoint `matching.pt`."""
     stage = new_matching_stage(work_dir)
     tower = torch.load(work_dir / "image_tower.pt", map_location="cpu", weights_only=True)["modules"]
@@ -96,10 +98,23 @@ def train_matching(work_dir: Path, cache: SceneCache, steps: int, batch: int = 2
     def loss_of(step: int):
         return stage.loss_of_scenes(cache, step, batch, _side(MATCHING_SIDES, step / steps))
 
-    train_stage("matching", work_dir, stage, loss_of, steps, 1e-3, warm_up=100, muon_rate=0.01, heads=stage.heads)
+    train_stage(
+        "matching",
+        work_dir,
+        stage,
+        loss_of,
+        steps,
+        1e-3,
+        warm_up=100,
+        muon_rate=0.01,
+        heads=stage.heads,
+        machine=machine,
+    )
 
 
-def train_segmentation(work_dir: Path, cache: SceneCache, steps: int, batch: int = 8) -> None:
+def train_segmentation(
+    work_dir: Path, cache: SceneCache, steps: int, machine: Machine = Machine(), batch: int = 8
+) -> None:
     """Stage 3; checkpoint `segmentation.pt`."""
     torch.manual_seed(0)
     stage = SegmentationStage(EfficientSam(EFFICIENT_SAM))
@@ -111,4 +126,5 @@ def train_segmentation(work_dir: Path, cache: SceneCache, steps: int, batch: int
         steps,
         8e-4,
         muon_rate=0.01,
+        machine=machine,
     )

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+PRECISIONS = ("auto", "float32", "bfloat16")
 STAGES = ("data", "image-tower", "matching", "segmentation", "export")
 
 
@@ -35,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="threads of each network; two on two contended cores are slower than one (default: %(default)s)",
     )
+    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda[:N]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto",
+                        help="auto: bfloat16 on CUDA, float32 on the CPU (default: %(default)s)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +78,7 @@ def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
         "--threads",
         str(args.threads),
     ]
+    options += ["--device", args.device, "--precision", args.precision]
     for name in ("image_tower_steps", "matching_steps", "segmentation_steps"):
         options += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
@@ -93,15 +98,18 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
+    from esam_perception.pipeline import choose_device
     from esam_perception.training import export, stages
+    from esam_perception.training.loop import Machine
 
     if stage == "export":
         export.export_profile(args.work_dir, args.output or args.work_dir / "profile")
         return
+    machine = Machine(choose_device(args.device), args.precision)
     cache = data.SceneCache(cache_dir, data.TRAIN_SEED, args.scenes)
     if stage == "image-tower":
-        stages.train_image_tower(args.work_dir, cache, args.image_tower_steps)
+        stages.train_image_tower(args.work_dir, cache, args.image_tower_steps, machine)
     elif stage == "matching":
-        stages.train_matching(args.work_dir, cache, args.matching_steps)
+        stages.train_matching(args.work_dir, cache, args.matching_steps, machine)
     elif stage == "segmentation":
-        stages.train_segmentation(args.work_dir, cache, args.segmentation_steps)
+        stages.train_segmentation(args.work_dir, cache, args.segmentation_steps, machine)
