@@ -15,7 +15,7 @@ COMMANDS = {
     "locate": ("esam_perception.locate", "look for phrases in image files, without ROS"),
     "profiles": ("esam_perception.profile_list", "list the models: which are at hand, how to get the others"),
     "fetch": ("esam_perception.fetch", "fetch the published weights of a profile, once"),
-    "train": ("esam_perception.training.train", "train the bundled tabletop profile"),
+    "train": ("esam_perception.training.train", "train the bundled tabletop profile, or a profile on your own images"),
     "evaluate": ("esam_perception.training.evaluate", "measure a profile on held-out scenes"),
 }
 EXAMPLES = """examples:

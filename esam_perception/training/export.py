@@ -34,7 +34,8 @@ FUSION = FusionOptions(alpha=0.1)
 FALSE_ACCEPTED, TRUE_REJECTED = 0.10, 0.05
 
 
-def _save(state: dict[str, torch.Tensor], path: Path) -> WeightsFile:
+def save_weights(state: dict[str, torch.Tensor], path: Path) -> WeightsFile:
+    """Write a state dict as fp16 safetensors."""
     save_file({name: value.half().contiguous() for name, value in state.items()}, path)
     return WeightsFile(path.name, file_sha256(path))
 
@@ -44,7 +45,7 @@ def _last_line(path: Path) -> dict:
     return json.loads(lines[-1])
 
 
-def fit_verdict(judged: list[Judged], scenes: int) -> VerdictOptions:
+def fit_verdict(judged: list[Judged], where: str) -> VerdictOptions:
     """Thresholds out of phrases that were judged: MATCH from the score on that FALSE_ACCEPTED of the false phrases
     reach, NO_MATCH below the score that TRUE_REJECTED of the true ones stay under."""
     false = np.array([item.score for item in judged if not item.true])
@@ -55,7 +56,7 @@ def fit_verdict(judged: list[Judged], scenes: int) -> VerdictOptions:
         match_threshold=round(match, 3),
         reject_threshold=round(reject, 3),
         source=(
-            f"fitted on {scenes} validation scenes of the simulated tabletop: {FALSE_ACCEPTED:.0%} of the false phrases "
+            f"fitted on {where}: {FALSE_ACCEPTED:.0%} of the false phrases "
             f"are a MATCH, {TRUE_REJECTED:.0%} of the true ones a NO_MATCH"
         ),
     )
@@ -72,7 +73,9 @@ def export_profile(work_dir: Path, output: Path, validation_scenes: int = 100) -
     profile = _write_untuned(work_dir, output)
     seeds = range(data.VALIDATION_SEED, data.VALIDATION_SEED + validation_scenes)
     judged = evaluate(Pipeline.from_profile(str(output), "cpu"), seeds, occlusion=False)
-    profile = dataclasses.replace(profile, verdict=fit_verdict(judged, validation_scenes))
+    profile = dataclasses.replace(
+        profile, verdict=fit_verdict(judged, f"{validation_scenes} validation scenes of the simulated tabletop")
+    )
     write_profile(profile)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"profile '{profile.name}' written to {output} ({size / 1e6:.1f} MB)")
@@ -98,10 +101,10 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
         directory=output,
         blip=dataclasses.asdict(stages.BLIP),
         efficient_sam=dataclasses.asdict(stages.EFFICIENT_SAM),
-        blip_weights=_save(matching.model.blip_state(), output / "blip.safetensors"),
-        efficient_sam_weights=_save(segmenter["model"].state_dict(), output / "efficient_sam.safetensors"),
+        blip_weights=save_weights(matching.model.blip_state(), output / "blip.safetensors"),
+        efficient_sam_weights=save_weights(segmenter["model"].state_dict(), output / "efficient_sam.safetensors"),
         mask_head=dataclasses.asdict(stages.MASK_HEAD),
-        mask_head_weights=_save(matching.model.mask_head.state_dict(), output / "mask_head.safetensors"),
+        mask_head_weights=save_weights(matching.model.mask_head.state_dict(), output / "mask_head.safetensors"),
         vocab=vocab.name,
         prompting=PROMPTING,
         fusion=FUSION,

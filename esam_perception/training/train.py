@@ -1,4 +1,5 @@
 """`esam train tabletop`: renders scenes, trains the bundled profile's two networks on this machine, exports them.
+`esam train --data DIR`: goes on with a profile on a user's own images.
 
 Everything is deterministic from seeds and step numbers, and every stage resumes from its last checkpoint: stop it
 with Ctrl-C and run the same command again.
@@ -14,34 +15,51 @@ import time
 from pathlib import Path
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+WORK_DIR = Path("esam_train")
 STAGES = ("data", "image-tower", "matching", "segmentation", "export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("profile", choices=["tabletop"], help="what to train: the bundled tabletop profile")
-    parser.add_argument("--work-dir", type=Path, default=Path("esam_train"), metavar="DIR",
-                        help="scenes, checkpoints and curves (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "profile", nargs="?", choices=["tabletop"], help="train the bundled tabletop profile from nothing"
+    )
+    parser.add_argument("--work-dir", type=Path, metavar="DIR",
+                        help="checkpoints and curves, and rendered scenes (default: esam_train, or esam_train/NAME of the data)")  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where the profile is written (default: WORK_DIR/profile)"
     )
-    parser.add_argument("--stage", choices=["all", *STAGES], default="all",
-                        help="one stage alone; all of them by default, the two networks side by side")  # fmt: skip
-    parser.add_argument("--scenes", type=int, default=30000, help="training scenes, in hundreds (default: %(default)s)")
-    parser.add_argument("--image-tower-steps", type=int, default=9000, metavar="N", help="default: %(default)s")
-    parser.add_argument("--matching-steps", type=int, default=4000, metavar="N", help="default: %(default)s")
-    parser.add_argument("--segmentation-steps", type=int, default=8000, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=1,
-        help="threads of each network; two on two contended cores are slower than one (default: %(default)s)",
-    )
+    parser.add_argument("--threads", type=int, default=1,
+                        help="of each network; two on two contended cores are slower than one (default: %(default)s)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda[:N]")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto",
                         help="auto: bfloat16 on CUDA, float32 on the CPU (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--matching-steps", type=int, metavar="N", help="default: 3000; own data: 500")
+    parser.add_argument("--segmentation-steps", type=int, metavar="N", help="default: 8000; own data: 300")
+    tabletop = parser.add_argument_group("the tabletop profile")
+    tabletop.add_argument("--stage", choices=["all", *STAGES], default="all",
+                          help="one stage alone; all of them by default, the two networks side by side")  # fmt: skip
+    tabletop.add_argument(
+        "--scenes", type=int, default=30000, help="training scenes, in hundreds (default: %(default)s)"
+    )
+    tabletop.add_argument("--image-tower-steps", type=int, default=9000, metavar="N", help="default: %(default)s")
+    own = parser.add_argument_group("your own images (docs/own_data.md)")
+    own.add_argument("--data", type=Path, metavar="DIR", help="a folder with annotations.json: images, masks, phrases")
+    own.add_argument("--from", dest="base", default="auto", metavar="PROFILE",
+                     help="the profile that goes on learning (default: blip_base if it was fetched, else tabletop)")  # fmt: skip
+    own.add_argument("--batch", type=int, default=8, help="images a step (default: %(default)s)")
+    own.add_argument("--learning-rate", type=float, default=1e-4, metavar="RATE", help="default: %(default)s")
+    own.add_argument("--validation-share", type=float, default=0.1, metavar="SHARE",
+                     help="of the images, to check with (default: %(default)s)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
+    if (args.profile is None) == (args.data is None):
+        print("esam train: say what to train: `tabletop`, or your own images with --data DIR", file=sys.stderr)
+        return 2
+    if args.data is not None:
+        return _run_own(args)
+    args.work_dir = args.work_dir or WORK_DIR
+    args.matching_steps, args.segmentation_steps = args.matching_steps or 3000, args.segmentation_steps or 8000
     began = time.monotonic()
     if args.stage != "all":
         _run_stage(args.stage, args)
@@ -64,6 +82,39 @@ def run(args: argparse.Namespace) -> int:
             segmentation.wait()
     _run_stage("export", args)
     print(f"done in {(time.monotonic() - began) / 60:.0f} min", flush=True)
+    return 0
+
+
+def _run_own(args: argparse.Namespace) -> int:
+    import torch
+
+    torch.set_num_threads(args.threads)
+    from esam_perception.pipeline import choose_device
+    from esam_perception.training.loop import Machine
+    from esam_perception.training.own_data import Schedule, train_own
+
+    work_dir = args.work_dir or WORK_DIR / args.data.resolve().name
+    output = args.output or work_dir / "profile"
+    try:
+        schedule = Schedule(
+            args.matching_steps or 500,
+            args.segmentation_steps or 300,
+            args.batch,
+            args.learning_rate,
+            args.validation_share,
+        )
+        figures = train_own(
+            args.data, args.base, work_dir, output, schedule, Machine(choose_device(args.device), args.precision)
+        )
+    except ValueError as error:  # of the data, the profile, the device: each says what to do
+        print(f"esam train: {error}", file=sys.stderr)
+        return 1
+    found, absent = figures["true"]["all"], figures["false"]["all"]
+    print(
+        f"on the held-out images: peak in the thing {found['pointing']:.2f}, mean IoU {found['mean_iou']:.2f}, "
+        f"AUC against false phrases {absent['auc']:.2f} ({found['phrases']} true, {absent['phrases']} false phrases)"
+    )
+    print(f"use it: ./esam locate IMAGE TEXT --model {output}   or   model:={output.resolve()} with the launch file")
     return 0
 
 
@@ -99,11 +150,12 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
 
     torch.set_num_threads(args.threads)
     from esam_perception.pipeline import choose_device
-    from esam_perception.training import export, stages
+    from esam_perception.training import curves, export, stages
     from esam_perception.training.loop import Machine
 
     if stage == "export":
         export.export_profile(args.work_dir, args.output or args.work_dir / "profile")
+        curves.write_curves(args.work_dir, args.work_dir)
         return
     machine = Machine(choose_device(args.device), args.precision)
     cache = data.SceneCache(cache_dir, data.TRAIN_SEED, args.scenes)
