@@ -16,6 +16,7 @@ COMMANDS = {
     "profiles": ("esam_perception.profile_list", "list the models: which are at hand, how to get the others"),
     "fetch": ("esam_perception.fetch", "fetch the published weights of a profile, once"),
     "train": ("esam_perception.training.train", "train the bundled tabletop profile, or a profile on your own images"),
+    "calibrate": ("esam_perception.training.calibrate", "fit a profile's thresholds and confidence on labelled scenes"),
     "evaluate": ("esam_perception.training.evaluate", "measure a profile on held-out scenes"),
 }
 EXAMPLES = """examples:
@@ -49,7 +50,11 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 def cure_of(module: str) -> str:
     """How to get a module that `pip install .` does not bring; empty for any other."""
     top = module.partition(".")[0]
-    if top in ("rclpy", "rcl_interfaces", "ament_index_python") or top.endswith("_msgs") or module == "esam_perception.msg":
+    if (
+        top in ("rclpy", "rcl_interfaces", "ament_index_python")
+        or top.endswith("_msgs")
+        or module == "esam_perception.msg"
+    ):
         return "it comes with ROS 2: use ./esam in a clone of the repository, or build the package with apt's ROS 2 (README.md)"
     if top in ("mujoco", "trimesh", "mapbox_earcut", "shapely", "networkx", "scipy", "matplotlib"):
         return 'in a clone of the repository: pip install ".[tabletop]"'

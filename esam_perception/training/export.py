@@ -8,7 +8,6 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -17,8 +16,8 @@ from esam_perception.fusion import FusionOptions
 from esam_perception.profiles import Profile, WeightsFile, write_profile
 from esam_perception.prompting import PromptingOptions
 from esam_perception.training import data, stages
+from esam_perception.training.calibrate import fit_verdict
 from esam_perception.training.evaluate import evaluate
-from esam_perception.training.judging import Judged
 from esam_perception.verdict import VerdictOptions
 from esam_perception.weights import file_sha256
 
@@ -30,8 +29,6 @@ DESCRIPTION = (
 # coarse; the mask must outweigh Grad-CAM, whose peak on a coarse grid often lies on the edge of a small object.
 PROMPTING = PromptingOptions(max_points=3, sigma=0.7, max_regions=3)
 FUSION = FusionOptions(alpha=0.1)
-# A wrong "yes" costs a robot more than a "not sure".
-FALSE_ACCEPTED, TRUE_REJECTED = 0.10, 0.05
 
 
 def save_weights(state: dict[str, torch.Tensor], path: Path) -> WeightsFile:
@@ -43,23 +40,6 @@ def save_weights(state: dict[str, torch.Tensor], path: Path) -> WeightsFile:
 def _last_line(path: Path) -> dict:
     lines = path.read_text(encoding="utf-8").splitlines()
     return json.loads(lines[-1])
-
-
-def fit_verdict(judged: list[Judged], where: str) -> VerdictOptions:
-    """Thresholds out of phrases that were judged: MATCH from the score on that FALSE_ACCEPTED of the false phrases
-    reach, NO_MATCH below the score that TRUE_REJECTED of the true ones stay under."""
-    false = np.array([item.score for item in judged if not item.true])
-    true = np.array([item.score for item in judged if item.true])
-    match = float(np.quantile(false, 1 - FALSE_ACCEPTED))
-    reject = min(float(np.quantile(true, TRUE_REJECTED)), match)
-    return VerdictOptions(
-        match_threshold=round(match, 3),
-        reject_threshold=round(reject, 3),
-        source=(
-            f"fitted on {where}: {FALSE_ACCEPTED:.0%} of the false phrases "
-            f"are a MATCH, {TRUE_REJECTED:.0%} of the true ones a NO_MATCH"
-        ),
-    )
 
 
 def export_profile(work_dir: Path, output: Path, validation_scenes: int = 100) -> Profile:

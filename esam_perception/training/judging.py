@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ HARD_NEGATIVES = ("wrong_colour", "wrong_category")
 class Judged:
     """One phrase, judged. seed: of its scene. hit: the peak lies in an object that the phrase names. iou: of the best
     segment with the best of these objects. category, pixels (visible) and occlusion (hidden share, 0..1): of the largest
-    of them. For false phrases these are empty and 0."""
+    of them. For false phrases these are empty and 0. confidence: calibrated, NaN without a calibration."""
 
     kind: str
     true: bool
@@ -36,12 +36,13 @@ class Judged:
     seed: int = 0
     category: str = ""
     occlusion: float = 0.0
+    confidence: float = float("nan")
 
 
 def judge(phrase, match: Match, scene, whole: dict[int, int] | None = None) -> Judged:
     """Hold one match against the truth of its phrase. scene: RenderedScene; whole: pixels of each object by label if
     nothing hid it (Tabletop.unhidden_pixels), None where occlusion is not asked for."""
-    told = {"text": phrase.text, "seed": scene.seed}
+    told = {"text": phrase.text, "seed": scene.seed, "confidence": match.confidence}
     if not phrase.true:
         return Judged(phrase.kind, False, match.itm_score, match.verdict, False, 0.0, 0, **told)
     instances = scene.instances
@@ -117,6 +118,13 @@ def summarise(judged: list[Judged]) -> dict:
             absent[name] = found
     if false:
         absent["all"] = false
+    # of the confidence, where the profile has a calibration
+    known = [j for j in judged if not np.isnan(j.confidence)]
+    calibrated = (
+        {"calibration_of_confidence": calibration([j.confidence for j in known], [j.true for j in known])}
+        if known
+        else {}
+    )
     named = [j for j in true if j.kind in ("category", "colour_category")]
     return {
         "true": rows_of_true(kinds),
@@ -128,15 +136,17 @@ def summarise(judged: list[Judged]) -> dict:
             _grouped(true, lambda j: _bin_name(OCCLUSION_BINS, j.occlusion)), lambda pair: min(j.occlusion for j in pair[1])
         ),
         "category": rows_of_true(_grouped(named, lambda j: j.category)),
-        "calibration": calibration(judged),
+        "calibration": calibration([j.score for j in judged], [j.true for j in judged]),
+        **calibrated,
     }  # fmt: skip
 
 
-def calibration(judged: list[Judged]) -> dict:
-    """How often phrases of a score are true. bins: per tenth of the score its phrases, mean score and share of true
-    ones; expected_calibration_error: mean distance of the two, weighed by the phrases (Guo et al. 2017)."""
-    scores = np.array([j.score for j in judged])
-    true = np.array([j.true for j in judged], float)
+def calibration(scores: Sequence[float], truths: Sequence[bool]) -> dict:
+    """How often phrases of a score (or a confidence) in 0..1 are true. bins: per tenth of the score its phrases, mean
+    score and share of true ones; expected_calibration_error: mean distance of the two, weighed by the phrases (Guo et al.
+    2017)."""
+    scores = np.array(scores)
+    true = np.array(truths, float)
     place = np.minimum((scores * SCORE_BINS).astype(int), SCORE_BINS - 1)
     bins, error = [], 0.0
     for index in range(SCORE_BINS):
@@ -173,9 +183,13 @@ def table(figures: dict) -> str:
     lines += _table_of_true("visible pixels at 640x480", figures["size"])
     lines += _table_of_true("hidden share", figures["occlusion"])
     lines += _table_of_true("category (named, with or without a colour)", figures["category"])
-    error = figures["calibration"]["expected_calibration_error"]
-    lines += [f"Calibration of the ITM score (expected calibration error {error:.3f}):", ""]
-    lines += ["| score | n | mean score | share of true phrases |", "|---|---|---|---|"]
-    for row in figures["calibration"]["bins"]:
-        lines.append(f"| from {row['from']:.1f} | {row['phrases']} | {row['score']:.3f} | {row['true']:.3f} |")
-    return "\n".join(lines)
+    for key, name in (("calibration", "ITM score"), ("calibration_of_confidence", "confidence")):
+        if key not in figures:
+            continue
+        error = figures[key]["expected_calibration_error"]
+        lines += [f"Calibration of the {name} (expected calibration error {error:.3f}):", ""]
+        lines += [f"| {name} | n | mean | share of true phrases |", "|---|---|---|---|"]
+        for row in figures[key]["bins"]:
+            lines.append(f"| from {row['from']:.1f} | {row['phrases']} | {row['score']:.3f} | {row['true']:.3f} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()

@@ -8,20 +8,26 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from esam_perception.fusion import CHOICES
+from esam_perception.fusion import CHOICES, resize_map
 from esam_perception.pipeline import Pipeline
-from esam_perception.prompting import KINDS
+from esam_perception.prompting import KINDS, SOURCES
 from esam_perception.tabletop import Tabletop
 
 ALPHAS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 KINDS_OF_PHRASES = ("colour_category", "category")
+ALONE = {"gradcam": "Grad-CAM alone", "mask_head": "mask head alone"}
+SOURCE_NAMES = {"gradcam": "Grad-CAM", "mask_head": "mask head", "both": "Grad-CAM times mask head"}
 # (name, changes of prompting, changes of fusion), on top of the profile's own options
 Variant = tuple[str, dict, dict]
 
 
-def variants(most_points: int) -> list[Variant]:
+def variants(most_points: int, with_mask_head: bool) -> list[Variant]:
     """The variants that are compared; `most_points`: the profile's max_points, which a box leaves at most four of."""
     found: list[Variant] = [("the profile's own", {}, {})]
+    for source in SOURCES if with_mask_head else ():
+        for kind in KINDS:
+            prompting = {"source": source, "kind": kind, "max_points": min(most_points, 4)}
+            found.append((f"{SOURCE_NAMES[source]} to EfficientSAM, {kind}", prompting, {}))
     for kind in KINDS:
         for choice in CHOICES:
             points = min(most_points, 4)
@@ -40,7 +46,8 @@ def compare_options(pipeline: Pipeline, seeds: Sequence[int], size: tuple[int, i
 
     A row: options, phrases, pointing (the peak lies in an object that the phrase names), mean_iou and precision (share
     with IoU >= 0.5) of the first segment, mean_iou_any (of the best of all segments), segments (mean number). Every
-    image is encoded once. Raises OffscreenGLError.
+    image is encoded once. Grad-CAM alone and the mask head alone, thresholded at a half, are rows too: what EfficientSAM
+    adds. Raises OffscreenGLError.
     """
     own = pipeline.profile
     compared = [
@@ -50,9 +57,11 @@ def compare_options(pipeline: Pipeline, seeds: Sequence[int], size: tuple[int, i
                 dataclasses.replace(own.prompting, **prompting), dataclasses.replace(own.fusion, **fusion)
             ),
         )
-        for name, prompting, fusion in variants(own.prompting.max_points)
+        for name, prompting, fusion in variants(own.prompting.max_points, own.mask_head is not None)
     ]
-    results: dict[str, list[tuple]] = {name: [] for name, _ in compared}
+    results: dict[str, list[tuple]] = {ALONE["gradcam"]: [], ALONE["mask_head"]: []} | {
+        name: [] for name, _ in compared
+    }
     world = Tabletop(*size)
     try:
         for seed in tqdm(seeds, unit="scene", desc="comparing options"):
@@ -61,12 +70,16 @@ def compare_options(pipeline: Pipeline, seeds: Sequence[int], size: tuple[int, i
             if not phrases:
                 continue
             encoded = pipeline.encode(seen.image)
+            for phrase, match in zip(phrases, pipeline.ask(encoded, [p.text for p in phrases])):
+                results[ALONE["gradcam"]].append(_judge_map(phrase, match.gradcam, seen.instances))
+                if match.mask_head is not None:
+                    results[ALONE["mask_head"]].append(_judge_map(phrase, match.mask_head, seen.instances))
             for name, variant in compared:
                 matches = variant.ask(encoded, [p.text for p in phrases], segment_always=True)
                 results[name] += [_judge(phrase, match, seen.instances) for phrase, match in zip(phrases, matches)]
     finally:
         world.close()
-    return [_row(name, np.array(found, float)) for name, found in results.items()]
+    return [_row(name, np.array(found, float)) for name, found in results.items() if found]
 
 
 def _judge(phrase, match, instances: np.ndarray) -> tuple[bool, float, float, int]:
@@ -74,6 +87,16 @@ def _judge(phrase, match, instances: np.ndarray) -> tuple[bool, float, float, in
     truths = [instances == label for label in phrase.labels]
     ious = [max(float((t & s.mask).sum() / (t | s.mask).sum()) for t in truths) for s in match.segments]
     return instances[row, column] in phrase.labels, ious[0] if ious else 0.0, max(ious, default=0.0), len(ious)
+
+
+def _judge_map(phrase, heat: np.ndarray, instances: np.ndarray) -> tuple[bool, float, float, int]:
+    """A map in 0..1 by itself: its peak, and what lies above a half as the only segment."""
+    height, width = instances.shape
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    hit = instances[int((row + 0.5) * height / heat.shape[0]), int((column + 0.5) * width / heat.shape[1])]
+    found = resize_map(heat, height, width) > 0.5
+    ious = [float((t & found).sum() / (t | found).sum()) for t in (instances == label for label in phrase.labels)]
+    return hit in phrase.labels, max(ious), max(ious), 1
 
 
 def _row(name: str, found: np.ndarray) -> dict:

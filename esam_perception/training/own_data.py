@@ -24,7 +24,8 @@ from esam_perception.profiles import Profile, build_config, load_profile, write_
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.training.batches import PhraseBatch
 from esam_perception.training.curves import write_curves
-from esam_perception.training.export import fit_verdict, save_weights
+from esam_perception.training.calibrate import fit_verdict
+from esam_perception.training.export import save_weights
 from esam_perception.training.judging import Judged, summarise
 from esam_perception.training.labelled_images import (
     ANNOTATIONS, DatasetError, LabelledImage, read_image, read_labelled_images, read_mask, split,
@@ -241,10 +242,21 @@ def judge_images(
                     max(float((found & mask).sum() / max(1, (found | mask).sum())) for mask in truths),
                     max(int(mask.sum()) for mask in truths),
                     match.query.text,
+                    confidence=match.confidence,
                 )  # fmt: skip
             )
         judged += [
-            Judged("negative", False, match.itm_score, match.verdict, False, 0.0, 0, match.query.text)
+            Judged(
+                "negative",
+                False,
+                match.itm_score,
+                match.verdict,
+                False,
+                0.0,
+                0,
+                match.query.text,
+                confidence=match.confidence,
+            )
             for match in matches[len(true) :]
         ]
     return judged

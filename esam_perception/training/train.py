@@ -16,6 +16,7 @@ from pathlib import Path
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WORK_DIR = Path("esam_train")
+LAST_TRAINING_SEED = 800_000
 STAGES = ("data", "image-tower", "matching", "segmentation", "export")
 
 
@@ -58,6 +59,12 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.data is not None:
         return _run_own(args)
+    if args.scenes > LAST_TRAINING_SEED:
+        print(
+            f"esam train: at most {LAST_TRAINING_SEED} scenes: later seeds are for validation and tests",
+            file=sys.stderr,
+        )
+        return 2
     args.work_dir = args.work_dir or WORK_DIR
     args.matching_steps, args.segmentation_steps = args.matching_steps or 3000, args.segmentation_steps or 8000
     began = time.monotonic()

@@ -7,6 +7,7 @@ from esam_perception.cli import main
 from esam_perception.training.evaluate import extremes
 from esam_perception.training.judging import Judged, area_under_curve, calibration, summarise, table
 from esam_perception.types import Verdict
+from test.tiny import write_tiny_profile
 
 
 def true(score, iou, kind="category", pixels=900, seed=0, category="mug", occlusion=0.0):
@@ -50,7 +51,7 @@ def test_figures_are_counted_per_kind_size_occlusion_and_category():
 
 
 def test_calibration_by_hand():
-    found = calibration([true(0.95, 1), true(0.95, 1), false(0.95, "x"), false(0.05, "x")])
+    found = calibration([0.95, 0.95, 0.95, 0.05], [True, True, False, False])
     assert [(b["from"], b["phrases"]) for b in found["bins"]] == [(0.0, 1), (0.9, 3)]
     error = 0.25 * 0.05 + 0.75 * abs(0.95 - 2 / 3)
     assert found["expected_calibration_error"] == pytest.approx(error)
@@ -86,12 +87,16 @@ def test_the_command_writes_tables_json_and_a_sheet(tabletop, tiny_profile, tmp_
     assert sheet.stat().st_size > 20_000
 
 
-def test_the_command_compares_options(tabletop, tiny_profile, tmp_path, capsys):
+@pytest.mark.parametrize("with_mask_head", [False, True])
+def test_the_command_compares_options(tabletop, tmp_path, capsys, with_mask_head):
     output = tmp_path / "options.json"
-    assert main(["evaluate", str(tiny_profile), "--options", "--scenes", "1", "--output", str(output)]) == 0
+    profile = write_tiny_profile(tmp_path, with_mask_head)
+    assert main(["evaluate", str(profile), "--options", "--scenes", "1", "--output", str(output)]) == 0
     rows = json.loads(output.read_text())["options"]
     names = [row["options"] for row in rows]
     printed = capsys.readouterr().out
     assert len(set(names)) == len(names) > 15 and all(f"| {name} |" in printed for name in names)
     assert len({row["phrases"] for row in rows}) == 1
+    assert "Grad-CAM alone" in names and ("mask head alone" in names) is with_mask_head
+    assert ("mask head to EfficientSAM, box" in names) is with_mask_head
     assert all(0 <= row["mean_iou"] <= row["mean_iou_any"] <= 1 for row in rows)

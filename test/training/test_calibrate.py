@@ -1,0 +1,71 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from esam_perception.cli import main
+from esam_perception.profiles import load_profile, read_profile
+from esam_perception.training.calibrate import fit_scaling, fit_verdict, log_odds
+from esam_perception.training.judging import Judged, calibration
+from esam_perception.types import Verdict
+from esam_perception.verdict import confidence
+
+
+def drawn(count=4000, temperature=0.4, bias=-0.7):
+    """Scores that are too sure of themselves: the truth follows sigmoid(difference * temperature + bias)."""
+    rng = np.random.default_rng(0)
+    difference = rng.normal(0, 4, count)
+    true = rng.random(count) < 1 / (1 + np.exp(-(difference * temperature + bias)))
+    return 1 / (1 + np.exp(-difference)), true
+
+
+def test_the_scaling_that_made_the_truth_is_found():
+    scores, true = drawn()
+    temperature, bias = fit_scaling(scores, true)
+    assert 1 / temperature == pytest.approx(0.4, abs=0.03) and bias == pytest.approx(-0.7, abs=0.1)
+
+
+def test_confidence_after_calibration_means_what_it_says():
+    scores, true = drawn()
+    judged = [
+        Judged("x", bool(t), float(s), Verdict.UNSURE, False, 0.0, 0)
+        for s, t in zip(scores[::2], true[::2], strict=True)
+    ]
+    options = fit_verdict(judged, "here", 0.05, 0.02)
+    held_out = [confidence((0.0, d), options) for d in log_odds(scores[1::2])]
+    before = calibration(scores[1::2], true[1::2])["expected_calibration_error"]
+    after = calibration(held_out, true[1::2])["expected_calibration_error"]
+    assert before > 0.12 and after < 0.04
+    false = scores[::2][~true[::2]]
+    assert np.mean(false >= options.match_threshold) == pytest.approx(0.05, abs=0.005)
+    assert np.mean(scores[::2][true[::2]] < options.reject_threshold) == pytest.approx(0.02, abs=0.005)
+
+
+def test_saturated_scores_are_no_infinities():
+    assert np.isfinite(log_odds([0.0, 0.5, 1.0])).all()
+    temperature, bias = fit_scaling([0.0, 0.0, 1.0, 1.0], [False, False, True, True])
+    assert temperature > 0 and math.isfinite(bias)
+
+
+@pytest.mark.parametrize("true, said", [([True, True], "true and false"), ([True, False], "higher than true")])
+def test_what_cannot_be_calibrated_is_an_error(true, said):
+    with pytest.raises(ValueError, match=said):
+        fit_scaling([0.1, 0.9], true)
+
+
+def test_the_command_writes_the_profile_in_place_or_elsewhere(tabletop, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    assert main(["calibrate", "tabletop", "--scenes", "2", "--output", str(copy)]) == 0
+    assert "expected calibration error" in capsys.readouterr().out
+    before = load_profile("tabletop")[0]
+    after = read_profile(copy)
+    assert after.is_complete and after.verdict.temperature > 0 and "from seed 800000" in after.verdict.source
+    assert dataclasses.replace(after, verdict=before.verdict, directory=before.directory) == before
+    assert main(["calibrate", str(copy), "--scenes", "2"]) == 0
+    assert read_profile(copy).verdict == after.verdict
+
+
+def test_a_share_out_of_range_is_refused(tiny_profile, capsys):
+    assert main(["calibrate", str(tiny_profile), "--false-accepts", "1.5"]) == 1
+    assert "--false-accepts must lie between 0 and 1" in capsys.readouterr().err
