@@ -23,7 +23,7 @@ from esam_perception.profiles import AUTO, Profile, ProfileError, build_config, 
 from esam_perception.fusion import FusionOptions
 from esam_perception.mask_head import MaskHeadConfig
 from esam_perception.prompting import PromptingOptions, choose_heat
-from esam_perception.regions import RegionMask, find_regions, mask_map, native_segment, segment_label
+from esam_perception.regions import RegionMask, find_regions, mask_map, masked_crop, native_segment, segment_label
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.types import Located, Match, Query, Segment, Timing, Verdict
 from esam_perception.verdict import check_thresholds, confidence, decide, itm_score
@@ -130,8 +130,10 @@ class Pipeline:
         segment_always: bool = False,
         match_threshold: float = 0.0,
         reject_threshold: float = 0.0,
+        region_scores: bool = False,
     ) -> Located:
-        """As `locate`, with the milliseconds of every stage."""
+        """As `locate`, with the milliseconds of every stage. region_scores: score every segment by itself (see
+        regions.masked_crop)."""
         check_image(image)
         asked = [Query(query) if isinstance(query, str) else query for query in queries]
         if not asked:
@@ -139,10 +141,13 @@ class Pipeline:
         # what is wrong with a query is found before anything is computed
         for query in asked:
             self.check_text(query.text)
-            self._thresholds(query, match_threshold, reject_threshold)
+            self.thresholds(query, match_threshold, reject_threshold)
         watch = _Stopwatch()
         encoded = self._encode(image, watch)
         matches = self._ask(encoded, asked, segment_always, match_threshold, reject_threshold, watch)
+        if region_scores:
+            matches = self._score_regions(image, matches)
+            watch.lap("blip_image")
         return Located(tuple(matches), watch.timing())
 
     def encode(self, image: np.ndarray) -> EncodedImage:
@@ -170,13 +175,30 @@ class Pipeline:
         """Raise ValueError for a query text with no words to look for."""
         self._matcher.tokenizer.tokens(text)
 
-    def _thresholds(self, query: Query, match_threshold: float, reject_threshold: float) -> tuple[float, float]:
+    def thresholds(self, query: Query, match_threshold: float, reject_threshold: float) -> tuple[float, float]:
+        """(match, reject) that hold for a query: its own where positive, else the argument's where positive, else the
+        profile's. Raises ValueError where they are out of order."""
         options = self.profile.verdict
         match = query.match_threshold or match_threshold or options.match_threshold
         # a default below which nothing is rejected must not lie above a lower threshold that was asked for
         reject = query.reject_threshold or reject_threshold or min(options.reject_threshold, match)
         check_thresholds(match, reject)
         return match, reject
+
+    def _score_regions(self, image: np.ndarray, matches: list[Match]) -> list[Match]:
+        """The matches with the ITM score of each segment's masked crop, all crops in one batch."""
+        window = self.profile.verdict.region_window
+        asked = [(match.query.text, segment) for match in matches for segment in match.segments]
+        if not asked:
+            return matches
+        crops = [self._matcher.preprocess(masked_crop(image, segment, window)) for _, segment in asked]
+        scores = iter(self._matcher.match_pairs(torch.cat(crops), [text for text, _ in asked]))
+        return [
+            dataclasses.replace(
+                match, segments=tuple(dataclasses.replace(s, region_score=next(scores)) for s in match.segments)
+            )
+            for match in matches
+        ]
 
     def _encode(self, image: np.ndarray, watch: _Stopwatch) -> EncodedImage:
         pixels = self._matcher.preprocess(image)
@@ -208,7 +230,7 @@ class Pipeline:
         for i, query in enumerate(asked):
             logits = (float(scores.itm_logits[i, 0]), float(scores.itm_logits[i, 1]))
             score = itm_score(logits)
-            verdict = decide(score, *self._thresholds(query, match_threshold, reject_threshold))
+            verdict = decide(score, *self.thresholds(query, match_threshold, reject_threshold))
             gradcam = fusion.min_max(scores.gradcam[i])
             mask_head = None if scores.mask_head is None else scores.mask_head[i]
             heat = choose_heat(gradcam, mask_head, options.prompting.source)

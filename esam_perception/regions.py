@@ -16,6 +16,8 @@ from esam_perception.types import Segment
 
 # Masks that overlap more than this are one thing, found from two regions of the heatmap.
 SAME_THING_IOU = 0.5
+# BLIP's normalisation makes it 0
+MEAN_COLOUR = (123, 117, 104)
 LAST_LABEL = 254  # 255 is reserved (vision_msgs/LabelInfo calls the greatest id unlabeled)
 
 
@@ -77,6 +79,26 @@ def native_segment(region: RegionMask, size: tuple[int, int], label: int) -> Seg
         label, mask, probability, region.predicted_iou, bounding_box(mask), region.prompt.points,
         salience=region.prompt.salience,
     )  # fmt: skip
+
+
+def masked_crop(image: np.ndarray, segment: Segment, window: float) -> np.ndarray:
+    """What BLIP sees of a segment by itself: the square window around its box, everything outside the mask in the mean
+    colour of BLIP's training images.
+
+    image: uint8 [H, W, 3] RGB. window: the least side of the square, as a share of the image's longer side: 1 keeps the
+    scale that things have in the whole image. Returns uint8 [side, side, 3].
+    """
+    x, y, width, height = segment.box
+    side = max(round(1.2 * max(width, height)), round(window * max(image.shape[:2])), 1)
+    left, top = x + (width - side) // 2, y + (height - side) // 2
+    crop = np.empty((side, side, 3), np.uint8)
+    crop[:] = MEAN_COLOUR
+    rows = slice(max(top, 0), min(top + side, image.shape[0]))
+    columns = slice(max(left, 0), min(left + side, image.shape[1]))
+    part = crop[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    inside = segment.mask[rows, columns]
+    part[inside] = image[rows, columns][inside]
+    return crop
 
 
 def segment_label(query: int, rank: int, queries: int) -> int | None:

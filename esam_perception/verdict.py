@@ -12,16 +12,19 @@ from esam_perception.types import Verdict
 class VerdictOptions:
     """match_threshold: ITM scores from here on are a MATCH. reject_threshold: scores below are a NO_MATCH; between
     them lies UNSURE. source: where the thresholds come from. temperature, bias: Platt scaling of the difference of
-    the two logits, or None where no calibration was fitted."""
+    the two logits, or None where no calibration was fitted. region_window: of regions.masked_crop."""
 
     match_threshold: float = 0.5
     reject_threshold: float = 0.3
     source: str = ""
     temperature: float | None = None
     bias: float = 0.0
+    region_window: float = 0.3
 
     def __post_init__(self) -> None:
         check_thresholds(self.match_threshold, self.reject_threshold)
+        if not 0 <= self.region_window <= 1:
+            raise ValueError(f"region_window must be in 0..1, got {self.region_window}")
         if self.temperature is not None and not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
 

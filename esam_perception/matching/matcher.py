@@ -125,6 +125,14 @@ class BlipMatcher:
         candidates, predicted_iou = self.mask_head(encoding.embeds, encoded.hidden, own_token_mask(mask)[None])
         return best_candidate(candidates[0], predicted_iou[0]).sigmoid().float().cpu().numpy()
 
+    @torch.no_grad()
+    def match_pairs(self, pixels: Tensor, texts: Sequence[str]) -> list[float]:
+        """ITM scores in 0..1 of N images, float32 [N, 3, S, S] preprocessed, each against its own text."""
+        ids, mask = (tensor.to(self.device)[:, None] for tensor in self.tokenizer.encode_for_itm(texts))
+        embeds = encode_image(self.model.vision_model, pixels)
+        encoded = cross_encode(self.model.text_encoder, ids, mask, embeds, first_row_only=True)
+        return self.model.itm_head(encoded.hidden[:, 0, 0]).float().softmax(-1)[:, 1].tolist()
+
     def match_words(self, encoding: ImageEncoding, text: str) -> list[WordMap]:
         """Grad-CAM of every word of one text, the mean over the tokens that spell it (see `match`)."""
         words = self.tokenizer.words(text)

@@ -1,8 +1,9 @@
-"""The input slot: holds one frame, the latest. What it replaces was too late, and is counted."""
+"""Frames between threads: the input slot, which holds the latest alone; the buffer of the last ones; a fair lock."""
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from typing import Any
 
 
@@ -42,3 +43,68 @@ class LatestFrameSlot:
         with self._condition:
             self._closed, self._frame = True, None
             self._condition.notify_all()
+
+
+class FrameBuffer:
+    """The last frames by their stamp, to be asked about later. Any threads; at most `size` frames are held."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._frames: OrderedDict[int, Any] = OrderedDict()
+
+    def put(self, stamp: int, frame: Any) -> None:
+        """Keep a frame under its stamp in nanoseconds; one that came with the same stamp is replaced."""
+        with self._lock:
+            self._frames.pop(stamp, None)
+            self._frames[stamp] = frame
+            while len(self._frames) > self._size:
+                self._frames.popitem(last=False)
+
+    def newest(self) -> Any:
+        """The frame that came last, None where none did."""
+        with self._lock:
+            return next(reversed(self._frames.values()), None)
+
+    def at(self, stamp: int) -> Any:
+        """The frame of exactly that stamp. Raises KeyError, which says what is kept, where it is not."""
+        with self._lock:
+            if stamp in self._frames:
+                return self._frames[stamp]
+            stamps = sorted(self._frames)
+        kept = f"{len(stamps)} frames from {_seconds(stamps[0])} to {_seconds(stamps[-1])}" if stamps else "no frame"
+        raise KeyError(f"the frame of stamp {_seconds(stamp)} is not kept; kept are {kept} (parameter frame_buffer)")
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._frames.clear()
+
+
+class FairLock:
+    """A lock that serves whoever waits longest. threading.Lock makes no promise: a thread that takes it again at once, as
+    the one that works on a stream of frames does, can keep the others out for good."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._next = self._serving = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody has it or waits for it."""
+        return self._serving != self._next
+
+    def __enter__(self) -> FairLock:
+        with self._condition:
+            ticket, self._next = self._next, self._next + 1
+            self._condition.wait_for(lambda: self._serving == ticket)
+        return self
+
+    def __exit__(self, *_) -> None:
+        with self._condition:
+            self._serving += 1
+            self._condition.notify_all()
+
+
+def _seconds(stamp: int) -> str:
+    return f"{stamp // 1_000_000_000}.{stamp % 1_000_000_000:09d}"

@@ -6,7 +6,9 @@ Callbacks only store: the newest image goes into a slot, a worker thread takes i
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -15,25 +17,33 @@ import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.executors import ExternalShutdownException
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from esam_perception import msg, srv
+from esam_perception import msg
 from esam_perception.profiles import ProfileError
 from esam_perception.ros import messages, parameters
 from esam_perception.ros.diagnostics import Statistics, diagnostic_message, resident_megabytes
 from esam_perception.ros.encodings import RefusedImage, image_to_rgb
-from esam_perception.ros.frames import LatestFrameSlot
+from esam_perception.ros.frames import FairLock, FrameBuffer, LatestFrameSlot
+from esam_perception.ros.graph_check import Wanted, check
+from esam_perception.ros.locate_service import LocateService
 from esam_perception.ros.outputs import Outputs
 from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_of_message
+from esam_perception.ros.rotation import QueryRotation
+from esam_perception.tracking import SegmentTracker, VerdictHysteresis, relabelled
 from esam_perception.types import Located, Query
 
 QUERY_TOPIC, QUERIES_TOPIC = "esam/query", "esam/queries"
 QUERY_QOS = QoSProfile(depth=10)
 NO_IMAGE_SECONDS = 3.0
+# The longest that an end of the node waits for an inference that is under way.
+LAST_INFERENCE_SECONDS = 2.0
 
 
 class EsamNode(LifecycleNode):
@@ -44,20 +54,25 @@ class EsamNode(LifecycleNode):
         # what destroy_node() needs first: ROS calls it also where what follows fails
         self._slot: LatestFrameSlot | None = None
         self._worker: threading.Thread | None = None
+        self._ending = False
         self._image_subscription = None
         parameters.declare(self)
         self._statistics = Statistics()
         self._dropped_before = 0
         self._pipeline = None
-        self._pipeline_lock = threading.Lock()
-        self._newest: Image | CompressedImage | None = None
+        self._pipeline_lock = FairLock()
+        self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
+        self._rotation, self._hysteresis, self._tracker = QueryRotation(), VerdictHysteresis(), SegmentTracker()
+        self._graph_problems: list[str] = []
+        self._image_qos = QoSProfile(depth=1)
         self._queries: tuple[Query, ...] = ()
         self._fatal = ""
         self._outputs = Outputs(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_subscription(String, QUERY_TOPIC, self._on_query, QUERY_QOS)
         self.create_subscription(msg.QueryArray, QUERIES_TOPIC, self._on_queries, QUERY_QOS)
-        self.create_service(srv.Locate, "esam/locate", self._on_locate)
+        # several calls may wait at once, beside everything else
+        self._locate_service = LocateService(self, parameters.value(self, "locate_queue"), ReentrantCallbackGroup())
         self.create_timer(1.0, self._publish_diagnostics)
         self._take_queries("parameter queries", lambda: parse_query_text(parameters.value(self, "queries")))
         if parameters.value(self, "autostart"):
@@ -88,10 +103,7 @@ class EsamNode(LifecycleNode):
             # the first inference allocates and chooses kernels: not on the robot's first frame
             pipeline.locate(np.zeros((480, 640, 3), np.uint8), ["warm up"])
         except (ProfileError, ValueError, RuntimeError, OSError) as error:
-            self._fatal = f"configure failed: {error}"
-            self.get_logger().error(self._fatal)
-            self._statistics.problem(self._fatal)
-            self._publish_diagnostics()
+            self._fail(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
         self._fatal = ""
         for warning in pipeline.warnings:
@@ -105,16 +117,23 @@ class EsamNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera and start the worker."""
+        reliable = parameters.value(self, "reliability") == "reliable"
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        self._image_qos = QoSProfile(depth=1, reliability=policy)
+        kind = CompressedImage if self._compressed else Image
+        try:
+            self._image_subscription = self.create_subscription(kind, self.image_topic, self._on_image, self._image_qos)
+        except InvalidTopicNameException as error:
+            self._fail(f"activate failed: parameter image: {' '.join(str(error).split())}")
+            return TransitionCallbackReturn.FAILURE
         super().on_activate(state)
+        self._fatal = ""
+        self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
+        self._rotation, self._hysteresis, self._tracker = QueryRotation(), VerdictHysteresis(), SegmentTracker()
+        self._statistics.last_frame_in = time.monotonic()
         self._slot = LatestFrameSlot()
         self._worker = threading.Thread(target=self._work, args=(self._slot,), name="inference", daemon=True)
         self._worker.start()
-        reliable = parameters.value(self, "reliability") == "reliable"
-        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        qos = QoSProfile(depth=1, reliability=policy)
-        self._statistics.last_frame_in = time.monotonic()
-        kind = CompressedImage if self._compressed else Image
-        self._image_subscription = self.create_subscription(kind, self.image_topic, self._on_image, qos)
         self.get_logger().info(
             f"active: images from {self._image_subscription.topic_name}, {len(self._queries)} queries"
         )
@@ -136,6 +155,13 @@ class EsamNode(LifecycleNode):
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
+    def _fail(self, text: str) -> None:
+        """A transition that cannot be made: say so in the log and on /diagnostics."""
+        self._fatal = text
+        self.get_logger().error(text)
+        self._statistics.problem(text)
+        self._publish_diagnostics()
+
     def _stop(self) -> None:
         if self._image_subscription is not None:
             self.destroy_subscription(self._image_subscription)
@@ -145,23 +171,26 @@ class EsamNode(LifecycleNode):
             self._dropped_before += self._slot.dropped
             self._slot = None
         if self._worker is not None:
-            self._worker.join()
+            # an inference that hangs must not keep the node from ending; the thread is a daemon
+            self._worker.join(LAST_INFERENCE_SECONDS if self._ending else None)
             self._worker = None
 
     def _free(self) -> None:
         with self._pipeline_lock:
             self._pipeline = None
-            self._newest = None
-        gc.collect()
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self.frames.clear()
+        free_memory()
 
     def destroy_node(self) -> None:
         """Stop the worker before ROS goes away under it."""
+        self._ending = True
         self._stop()
         super().destroy_node()
+
+    @property
+    def is_inferring(self) -> bool:
+        """Whether a thread is still at work in the pipeline."""
+        return self._pipeline_lock.held
 
     @property
     def _compressed(self) -> bool:
@@ -176,7 +205,7 @@ class EsamNode(LifecycleNode):
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.frame_in()
-        self._newest = message
+        self.frames.put(messages.to_nanoseconds(message.header.stamp), message)
         if self._slot is not None:
             self._slot.put(message)
 
@@ -193,10 +222,10 @@ class EsamNode(LifecycleNode):
             for query in queries if self._pipeline else ():
                 self._pipeline.check_text(query.text)
         except RefusedQuery as error:
-            self._refuse(topic, error.reason, str(error))
+            self.refuse(topic, error.reason, str(error))
             return
         except ValueError as error:
-            self._refuse(topic, "no_words", str(error))
+            self.refuse(topic, "no_words", str(error))
             return
         self._queries = queries
         now = self.get_clock().now().nanoseconds
@@ -204,7 +233,7 @@ class EsamNode(LifecycleNode):
         self._outputs.publish_queries(queries, regions, messages.to_header(now, ""))
         self.get_logger().info(f"{len(queries)} active queries: {'; '.join(query.text for query in queries)[:200]}")
 
-    def _refuse(self, topic: str, reason: str, detail: str) -> None:
+    def refuse(self, topic: str, reason: str, detail: str) -> None:
         """Count it, say it on /diagnostics at once, and in the log once a second at most."""
         self._statistics.refuse(topic, reason, detail)
         self.get_logger().warning(f"refused: {topic}: {reason}: {detail}", throttle_duration_sec=1.0)
@@ -217,9 +246,15 @@ class EsamNode(LifecycleNode):
             try:
                 self._process(message)
             except RefusedImage as error:
-                self._refuse(self.image_topic, error.reason, str(error))
+                self.refuse(self.image_topic, error.reason, str(error))
             except Exception as error:  # noqa: BLE001 - the node must outlive any frame; what was caught is published
-                self._refuse(self.image_topic, "processing_failed", f"{type(error).__name__}: {error}")
+                reason = "processing_failed"
+                if is_out_of_memory(error):
+                    # the next frame may fit, once what this one held is given back
+                    error.__traceback__ = None
+                    free_memory()
+                    reason = "out_of_memory"
+                self.refuse(self.image_topic, reason, f"{type(error).__name__}: {error}")
 
     def _process(self, message: Image | CompressedImage) -> None:
         stamp = messages.to_nanoseconds(message.header.stamp)
@@ -229,34 +264,60 @@ class EsamNode(LifecycleNode):
             self._statistics.stale()
             return
         began = time.perf_counter()
-        image = decode(message)
+        image = self.decode(message)
         converted = 1000 * (time.perf_counter() - began)
-        queries = self._queries
-        located = self._locate(image, queries)
+        active, budget = self._queries, parameters.value(self, "frame_budget")
+        asked = self._rotation.choose(active, budget)
+        located = self._tracked(self.locate(image, self._adjusted(asked)), active)
         timing = replace(
             located.timing,
             age_at_start=age,
             preprocess=located.timing.preprocess + converted,
             total=located.timing.total + converted,
         )
+        self._rotation.note(timing, len(asked), len(active), budget)
         quality, alpha = parameters.value(self, "jpeg_quality"), self._pipeline.profile.fusion.alpha
         header = message.header
         timing = self._outputs.publish(
-            image, replace(located, timing=timing), header, alpha, quality, self._about(processed=1)
+            image, replace(located, timing=timing), header, alpha, quality, self.about(processed=1)
         )
         self._statistics.done(timing)
 
-    def _locate(self, image: np.ndarray, queries: tuple[Query, ...]) -> Located:
+    def _adjusted(self, queries: tuple[Query, ...]) -> tuple[Query, ...]:
+        """The queries with the thresholds that hold for them in this frame."""
+        margin = parameters.value(self, "hysteresis")
+        if not margin:
+            return queries
+        defaults = (parameters.value(self, "match_threshold"), parameters.value(self, "reject_threshold"))
+        return tuple(
+            self._hysteresis.adjusted(query, *self._pipeline.thresholds(query, *defaults), margin) for query in queries
+        )
+
+    def _tracked(self, located: Located, active: tuple[Query, ...]) -> Located:
+        """The matches with the labels and the memory of the stream."""
+        self._hysteresis.note(located.matches, active)
+        if parameters.value(self, "stable_labels"):
+            return replace(located, matches=tuple(self._tracker.labelled(located.matches, active)))
+        if len(located.matches) < len(active):
+            return replace(located, matches=tuple(relabelled(located.matches, active)))
+        return located
+
+    def locate(self, image: np.ndarray, queries: tuple[Query, ...]) -> Located:
+        """Ask the pipeline, when it is this caller's turn. image: uint8 [H, W, 3] RGB. Raises ValueError where no model is
+        loaded, and as Pipeline.locate_timed."""
         with self._pipeline_lock:
+            if self._pipeline is None:
+                raise ValueError("the node is not configured: no model is loaded")
             return self._pipeline.locate_timed(
                 image,
                 queries,
                 segment_always=parameters.value(self, "segment_always"),
                 match_threshold=parameters.value(self, "match_threshold"),
                 reject_threshold=parameters.value(self, "reject_threshold"),
+                region_scores=parameters.value(self, "region_scores"),
             )
 
-    def _about(self, processed: int = 0) -> dict:
+    def about(self, processed: int = 0) -> dict:
         """The fields of MatchArray that describe the node. processed: frames about to be counted."""
         return {
             "profile": self._pipeline.profile.name,
@@ -272,41 +333,9 @@ class EsamNode(LifecycleNode):
         waiting = self._slot.dropped if self._slot is not None else 0
         return self._dropped_before + waiting + self._statistics.dropped_stale
 
-    def _on_locate(self, request: srv.Locate.Request, response: srv.Locate.Response) -> srv.Locate.Response:
-        """Answer about the image of the request, or about the newest frame."""
-        try:
-            self._answer(request, response)
-        except RefusedImage as error:
-            response.message = f"{error.reason}: {error}"
-        except ValueError as error:  # of the queries
-            response.message = str(error)
-        except RuntimeError as error:  # of the device
-            response.message = f"processing failed: {error}"
-        if response.message:
-            self._refuse("esam/locate", "refused", response.message)
-        return response
-
-    def _answer(self, request: srv.Locate.Request, response: srv.Locate.Response) -> None:
-        if self._pipeline is None:
-            raise ValueError("the node is not configured: no model is loaded")
-        message = request.image
-        if not message.data and not message.height:
-            message = self._newest
-            if message is None:
-                raise ValueError("there is no image in the request, and none arrived from the camera yet")
-            asked = messages.to_nanoseconds(request.stamp)
-            if asked and asked != messages.to_nanoseconds(message.header.stamp):
-                raise ValueError("the frame of that stamp is not kept: only the newest one is")
-        queries = parse_query_text("\n".join(request.texts))
-        if not queries:
-            raise ValueError("the request has no texts")
-        located = self._locate(decode(message), queries)
-        header = message.header
-        response.result = msg.MatchArray(
-            header=header, matches=[messages.match_message(match, header) for match in located.matches], **self._about()
-        )
-        response.result.timing = messages.timing_message(located.timing)
-        response.success = True
+    def decode(self, message: Image | CompressedImage) -> np.ndarray:
+        """uint8 [H, W, 3] RGB of either kind of image message. Raises RefusedImage."""
+        return decode(message)
 
     # diagnostics -----------------------------------------------------------------------------------------------
 
@@ -318,10 +347,33 @@ class EsamNode(LifecycleNode):
         values["device"] = str(pipeline.device) if pipeline else "none"
         values["memory_mb"] = f"{resident_megabytes():.0f}"
         values["active_queries"] = str(len(self._queries))
+        values["degradation"] = self._rotation.text
+        self._check_graph()
+        for number, problem in enumerate(self._graph_problems):
+            values[f"connection/{number}"] = problem
         level, text = self._health(pipeline)
         name = f"{self.get_namespace().rstrip('/')}/{self.get_name()}".lstrip("/")
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostic_message(stamp, f"{name}: perception", level, text, values))
+
+    def _check_graph(self) -> None:
+        """Compare the subscriptions with the publishers that are there; what is new is logged, once."""
+        problems = [problem for wanted in self._subscriptions_wanted() for problem in check(self, wanted)]
+        for problem in problems:
+            if problem not in self._graph_problems:
+                self.get_logger().warning(problem)
+        self._graph_problems = problems
+
+    def _subscriptions_wanted(self) -> list[Wanted]:
+        wanted = [
+            Wanted(self.resolve_topic_name(QUERY_TOPIC), "std_msgs/msg/String", QUERY_QOS),
+            Wanted(self.resolve_topic_name(QUERIES_TOPIC), "esam_perception/msg/QueryArray", QUERY_QOS),
+        ]
+        if self._image_subscription is not None:
+            kind = "sensor_msgs/msg/CompressedImage" if self._compressed else "sensor_msgs/msg/Image"
+            topic = self._image_subscription.topic_name
+            wanted.append(Wanted(topic, kind, self._image_qos, "image", must=True))
+        return wanted
 
     def _health(self, pipeline) -> tuple[bytes, str]:
         if self._fatal:
@@ -334,7 +386,10 @@ class EsamNode(LifecycleNode):
             return DiagnosticStatus.OK, "inactive"
         silent = time.monotonic() - self._statistics.last_frame_in
         if silent > NO_IMAGE_SECONDS:
-            return DiagnosticStatus.WARN, f"no image on {self.image_topic} for {silent:.0f} s"
+            why = f"; {self._graph_problems[0]}" if self._graph_problems else ""
+            return DiagnosticStatus.WARN, f"no image on {self.image_topic} for {silent:.0f} s{why}"
+        if self._graph_problems:
+            return DiagnosticStatus.WARN, self._graph_problems[0]
         if pipeline.warnings:
             return DiagnosticStatus.WARN, pipeline.warnings[0]
         return DiagnosticStatus.OK, "active"
@@ -351,12 +406,31 @@ def decode(message: Image | CompressedImage) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the host's or the GPU's memory ran out."""
+    import torch
+
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+
+
+def free_memory() -> None:
+    """Give back what nobody refers to any more, on the GPU too."""
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted."""
     rclpy.init(args=args)
     node = EsamNode()
+    # one thread for everything that must stay in order, one for each call of /esam/locate that may wait
+    executor = MultiThreadedExecutor(num_threads=2 + parameters.value(node, "locate_queue"))
+    executor.add_node(node)
     try:
-        rclpy.spin(node)
+        executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
@@ -364,4 +438,8 @@ def main(args: list[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         node.destroy_node()
         rclpy.try_shutdown()
+    if node.is_inferring:
+        # Python would wait for the thread; ROS has ended cleanly, and whoever sent SIGINT does not wait
+        sys.stderr.flush()
+        os._exit(0)
     return 0

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_topic_name import validate_topic_name
+
+TOPICS = ("image", "depth", "camera_info")
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,43 @@ PARAMETERS = (
     Parameter("match_threshold", 0.0, "ITM scores from here on are a MATCH; 0: the profile's", 0.0, 1.0),
     Parameter("reject_threshold", 0.0, "ITM scores below are a NO_MATCH; 0: the profile's", 0.0, 1.0),
     Parameter("segment_always", False, "give segments whatever the verdict"),
+    Parameter("region_scores", False, "score every segment's masked crop by itself (one more BLIP image encoding each)"),
+    Parameter("hysteresis", 0.0, "a verdict stays until the score passes its threshold by this much; 0: off", 0.0, 0.5),
+    Parameter("stable_labels", False, "a segment keeps its label while its thing stays in view"),
+    Parameter("frame_budget", 0.0, "seconds a frame may take: beyond, only a part of the queries is asked, in rotation; 0: all, always", 0.0, 3600.0),
+    Parameter("frame_buffer", 10, "frames that are kept for /esam/locate to ask about by stamp", 1, 1000),
+    Parameter("locate_queue", 4, "calls of /esam/locate that may wait; those beyond are refused", 1, 64, read_only=True),
     Parameter("max_age", 0.0, "seconds; frames older than this when their turn comes are dropped and counted; 0: never", 0.0, 3600.0),
     Parameter("jpeg_quality", 85, "of overlay/compressed", 1, 100),
 )  # fmt: skip
 
 
 def declare(node) -> None:
-    """Declare all of them on a node, with their descriptions and ranges."""
+    """Declare all of them on a node, with their descriptions and ranges; later changes are checked."""
     for parameter in PARAMETERS:
         node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+    node.add_on_set_parameters_callback(_checked)
+
+
+def _checked(changes) -> SetParametersResult:
+    """Refuse words that are not among a parameter's choices, and topics that are no names. (ROS itself refuses wrong types
+    and numbers out of range.) A change of a topic, model or device takes effect with the next configure or activate."""
+    known = {parameter.name: parameter for parameter in PARAMETERS}
+    for change in changes:
+        parameter = known.get(change.name)
+        if parameter and parameter.choices and change.value not in parameter.choices:
+            return SetParametersResult(successful=False, reason=_not_a_choice(parameter, change.value))
+        if change.name in TOPICS and change.value:
+            try:
+                validate_topic_name(change.value)
+            except InvalidTopicNameException as error:
+                reason = f"parameter {change.name}: {' '.join(str(error).split())}"
+                return SetParametersResult(successful=False, reason=reason)
+    return SetParametersResult(successful=True)
+
+
+def _not_a_choice(parameter: Parameter, given: object) -> str:
+    return f"parameter {parameter.name} is '{given}', it must be one of: {', '.join(parameter.choices)}"
 
 
 def value(node, name: str):
@@ -61,5 +93,5 @@ def value(node, name: str):
     parameter = next(p for p in PARAMETERS if p.name == name)
     given = node.get_parameter(name).value
     if parameter.choices and given not in parameter.choices:
-        raise ValueError(f"parameter {name} is '{given}', it must be one of: {', '.join(parameter.choices)}")
+        raise ValueError(_not_a_choice(parameter, given))
     return given

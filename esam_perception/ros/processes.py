@@ -75,13 +75,17 @@ class Child:
         """The last lines of its output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole group."""
+        os.killpg(self._process.pid, number)
+
     def stop(self) -> None:
         """SIGINT, and SIGKILL after a while; to the whole group."""
         for signal_number, patience in ((signal.SIGINT, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
             if self._process.poll() is not None:
                 return
             try:
-                os.killpg(self._process.pid, signal_number)
+                self.signal(signal_number)
                 self._process.wait(patience)
             except ProcessLookupError:
                 return

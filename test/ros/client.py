@@ -140,7 +140,9 @@ class Client:
         return self.call(srv.Locate, "/esam/locate", request)
 
 
-def start_node(log, parameters: dict, domain_id: int | None = None) -> tuple[Child, int]:
+def start_node(
+    log, parameters: dict, domain_id: int | None = None, module: str = "esam_perception.ros.node"
+) -> tuple[Child, int]:
     """The real node in a process of its own, in a domain of its own."""
     domain_id = domain_id or random.randint(101, 220)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -148,4 +150,4 @@ def start_node(log, parameters: dict, domain_id: int | None = None) -> tuple[Chi
     for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         if name in environment:
             os.environ[name] = environment[name]  # the client's side of the same shared memory
-    return Child("esam_perception.ros.node", {"device": "cpu", **parameters}, log, environment), domain_id
+    return Child(module, {"device": "cpu", **parameters}, log, environment), domain_id
