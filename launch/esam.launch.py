@@ -33,6 +33,9 @@ def generate_launch_description():
     return LaunchDescription([
         OpaqueFunction(function=note_given),
         DeclareLaunchArgument("namespace", default_value="", description="puts esam/... topics below it"),
+        DeclareLaunchArgument("cameras", default_value="",
+                              description="names, separated by commas: one node each, in a namespace of its name; topics "
+                                          "may say {camera}, the image's default is then /{camera}/image_raw"),
         DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "esam.yaml"),
                               description="the node's parameters"),
         DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
@@ -55,6 +58,29 @@ def generate_launch_description():
 
 def start(arguments, given):
     """The nodes for these values of the arguments. given: those that the user gave."""
+    cameras = [name.strip() for name in arguments["cameras"].split(",") if name.strip()]
+    if len(set(cameras)) < len(cameras):
+        raise ValueError(f"launch argument cameras: a name is there twice in '{arguments['cameras']}'")
+    if not cameras:
+        return start_one(arguments, given)
+    return [node for camera in cameras for node in start_one(*of_camera(camera, arguments, given))]
+
+
+def of_camera(camera, arguments, given):
+    """(arguments, given) of the node of one camera among several: nothing is shared but the values."""
+    mine = {**arguments, "namespace": f"{arguments['namespace'].strip('/')}/{camera}"}
+    told = {**given, "image": given.get("image", "/{camera}/image_raw")}
+    for name in ("image", "depth", "camera_info"):
+        text = told.get(name)
+        if text and "{camera}" not in text:
+            raise ValueError(f"launch argument {name} is '{text}': with several cameras it must say {{camera}}")
+        if text:
+            mine[name] = told[name] = text.replace("{camera}", camera)
+    return mine, told
+
+
+def start_one(arguments, given):
+    """One node, and RViz for it if it was asked for."""
     namespace = arguments["namespace"].strip("/")
     environment = transport_environment(arguments["fastdds_profile"])
     if not Path(arguments["params_file"]).is_file():

@@ -15,6 +15,14 @@ def test_help_teaches_every_command(capsys):
     assert end.value.code == 0 and all(name in text for name in COMMANDS) and "examples" in text
 
 
+def test_the_starter_passes_every_command_on():
+    shown = subprocess.run([sys.executable, str(ROOT / "esam"), "--help"], capture_output=True, text=True, check=True)
+    said = subprocess.run([sys.executable, str(ROOT / "esam"), "dance"], capture_output=True, text=True)
+    assert said.returncode == 2
+    for command in COMMANDS:
+        assert f"./esam {command}" in shown.stdout and command in said.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
     if command == "demo":

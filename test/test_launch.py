@@ -13,7 +13,7 @@ from test.conftest import ROOT
 
 # The public contract: argument names and defaults of esam.launch.py (None: a path inside the installed package).
 CONTRACT = {
-    "namespace": "", "params_file": None, "use_sim_time": "false", "autostart": "true", "log_level": "info",
+    "namespace": "", "cameras": "", "params_file": None, "use_sim_time": "false", "autostart": "true", "log_level": "info",
     "image": "/camera/image_raw", "depth": "", "camera_info": "", "image_transport": "raw", "model": "auto",
     "device": "auto", "rviz": "false", "respawn": "false", "fastdds_profile": None,
 }  # fmt: skip
@@ -139,6 +139,21 @@ def test_a_given_argument_wins_and_keeps_its_type(load):
     for name, value in {"image": "/left", "depth": "", "model": "1"}.items():
         assert overrides[name].args == (value,) and overrides[name].kwargs == {"value_type": str}
     assert node.kwargs["namespace"] == "one"
+
+
+def test_several_cameras_are_several_nodes_in_namespaces(load):
+    nodes = launch(
+        load("esam.launch.py"), cameras="front, left", namespace="robot", model="tabletop", depth="/{camera}/depth"
+    )
+    assert [node.kwargs["namespace"] for node in nodes] == ["robot/front", "robot/left"]
+    for camera, node in zip(("front", "left"), nodes):
+        values = {name: value.args[0] for name, value in node.kwargs["parameters"][1].items()}
+        assert values == {"image": f"/{camera}/image_raw", "depth": f"/{camera}/depth", "model": "tabletop"}
+    module = load("esam.launch.py")
+    with pytest.raises(ValueError, match="must say {camera}"):
+        launch(module, cameras="front,left", image="/image_raw")
+    with pytest.raises(ValueError, match="twice"):
+        launch(module, cameras="front,front")
 
 
 @pytest.mark.parametrize("name", ["autostart", "use_sim_time", "rviz", "respawn"])

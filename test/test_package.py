@@ -61,7 +61,7 @@ MESSAGES = {
     "Query": {"id": "string", "text": "string", "match_threshold": "float", "reject_threshold": "float"},
     "QueryArray": {"header": "std_msgs/Header", "queries": "sequence<esam_perception/Query>"},
     "Segment": {
-        "label": "uint8", "mask": "sensor_msgs/Image", "predicted_iou": "float", "region_score": "float",
+        "label": "uint8", "mask": "sensor_msgs/Image", "predicted_iou": "float", "region_score": "float", "salience": "float",
         "box": "sensor_msgs/RegionOfInterest", "prompt_points": "sequence<geometry_msgs/Point32>", "has_target": "boolean",
         "target": "geometry_msgs/PoseWithCovariance", "extent": "float[3]",
     },

@@ -55,12 +55,10 @@ def image_to_rgb(message) -> np.ndarray:
     """
     encoding = _ALIASES.get(message.encoding, message.encoding)
     height, width = message.height, message.width
-    if encoding not in ENCODINGS:
-        raise RefusedImage(
-            "unknown_encoding", f"encoding '{message.encoding[:64]}' is not one of {', '.join(ENCODINGS)}"
-        )
     if height == 0 or width == 0:
         raise RefusedImage("zero_size", f"the image is {width} x {height}")
+    if encoding not in ENCODINGS:
+        return _with_cv_bridge(message)
     if encoding in _PLANAR:
         # a full-size luma plane, then a half-height plane of interleaved chroma
         if height % 2 or width % 2:
@@ -80,6 +78,21 @@ def image_to_rgb(message) -> np.ndarray:
         return rows.reshape(height, width, 3)
     pixels = np.ascontiguousarray(rows).reshape((height, width) if size == 1 else (height, width, size))
     return cv2.cvtColor(pixels, conversion)
+
+
+def _with_cv_bridge(message) -> np.ndarray:
+    """The encodings that are not ours, by apt's cv_bridge where it is installed."""
+    unknown = f"encoding '{message.encoding[:64]}' is not one of {', '.join(ENCODINGS)}"
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError:
+        raise RefusedImage(
+            "unknown_encoding", f"{unknown}; apt's cv_bridge, which may know it, is not installed"
+        ) from None
+    try:
+        return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
+    except (CvBridgeError, ValueError, TypeError, RuntimeError, cv2.error) as error:
+        raise RefusedImage("unknown_encoding", f"{unknown}, and cv_bridge says: {error}") from error
 
 
 def depth_to_metres(message) -> np.ndarray:

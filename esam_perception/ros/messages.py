@@ -41,7 +41,12 @@ def query_array_message(queries: Iterable[Query], header: Header) -> msg.QueryAr
 
 def segment_message(segment: Segment, header: Header) -> msg.Segment:
     """A segment without its 3D target."""
-    message = msg.Segment(label=segment.label, predicted_iou=segment.predicted_iou, region_score=segment.region_score)
+    message = msg.Segment(
+        label=segment.label,
+        predicted_iou=segment.predicted_iou,
+        region_score=segment.region_score,
+        salience=segment.salience,
+    )
     fill_image(message.mask, segment.mask.view(np.uint8) * np.uint8(255), "mono8", header)
     box = message.box
     box.x_offset, box.y_offset, box.width, box.height = segment.box

@@ -1,4 +1,5 @@
 import sys
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
@@ -175,3 +176,39 @@ def test_what_is_published_can_be_read_back(rgb):
     built = fill_image(Image(), rgb[:, ::-1], "rgb8", header)
     assert built.header is header and built.step == 3 * rgb.shape[1] and built.is_bigendian == (sys.byteorder == "big")
     np.testing.assert_array_equal(image_to_rgb(built), rgb[:, ::-1])
+
+
+def stand_in_for_cv_bridge(monkeypatch, convert):
+    """A module cv_bridge whose conversion is `convert`; the real one comes with apt's ROS alone."""
+    module = ModuleType("cv_bridge")
+    module.CvBridgeError = type("CvBridgeError", (TypeError,), {})
+    module.CvBridge = lambda: SimpleNamespace(imgmsg_to_cv2=lambda message, wanted: convert(module, message, wanted))
+    monkeypatch.setitem(sys.modules, "cv_bridge", module)
+
+
+def test_exotic_encodings_go_to_cv_bridge_where_it_is(monkeypatch):
+    exotic = message(np.arange(24, dtype=np.uint8).reshape(2, 12), "rgb16", 2, 2)
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    with pytest.raises(RefusedImage, match="rgb16.*not installed"):
+        image_to_rgb(exotic)
+    pixels = np.full((2, 2, 3), 5, np.uint8)
+    stand_in_for_cv_bridge(monkeypatch, lambda module, given, wanted: pixels if wanted == "rgb8" else None)
+    np.testing.assert_array_equal(image_to_rgb(exotic), pixels)
+
+    def cannot(module, given, wanted):
+        raise module.CvBridgeError("no way")
+
+    stand_in_for_cv_bridge(monkeypatch, cannot)
+    with pytest.raises(RefusedImage, match="no way") as refused:
+        image_to_rgb(exotic)
+    assert refused.value.reason == "unknown_encoding"
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8"])
+def test_ours_equals_cv_bridges(encoding):
+    cv_bridge = pytest.importorskip("cv_bridge", reason="apt's cv_bridge is not installed")
+    channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4}.get(encoding, 1)
+    raw = np.random.default_rng(0).integers(0, 255, (12, 16 * channels), dtype=np.uint8)
+    given_image = message(raw, encoding, 16, 12)
+    theirs = cv_bridge.CvBridge().imgmsg_to_cv2(given_image, "rgb8")
+    np.testing.assert_array_equal(image_to_rgb(given_image), theirs)
