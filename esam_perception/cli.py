@@ -13,6 +13,8 @@ from esam_perception import __version__
 COMMANDS = {
     "demo": ("esam_perception.ros.demo", "show it all: simulated camera, node, queries, a table and a contact sheet"),
     "locate": ("esam_perception.locate", "look for phrases in image files, without ROS"),
+    "replay": ("esam_perception.ros.replay", "look for phrases in recorded bags (MCAP, SQLite), without ROS"),
+    "view": ("esam_perception.ros.view", "watch a node, or a replay, in a window: images, masks, scores, 3D (Rerun)"),
     "profiles": ("esam_perception.profile_list", "list the models: which are at hand, how to get the others"),
     "fetch": ("esam_perception.fetch", "fetch the published weights of a profile, once"),
     "train": ("esam_perception.training.train", "train the bundled tabletop profile, or a profile on your own images"),
@@ -23,6 +25,8 @@ EXAMPLES = """examples:
   ./esam demo                                         everything, in one command
   ./esam demo --query "the red mug" --seconds 20      your own words
   ./esam locate photo.jpg "the red mug" --output out  no ROS: table, masks, picture
+  ./esam replay drive.mcap --queries queries.txt      a recording: matches as a bag, and a table
+  ./esam view                                         a window onto a running node
   ./esam fetch blip_base                              the published models, for photographs
   ./esam evaluate tabletop --scenes 200 --seed 900000
   ./esam COMMAND --help                               what a command takes
@@ -58,6 +62,10 @@ def cure_of(module: str) -> str:
         return "it comes with ROS 2: use ./esam in a clone of the repository, or build the package with apt's ROS 2 (README.md)"
     if top in ("mujoco", "trimesh", "mapbox_earcut", "shapely", "networkx", "scipy", "matplotlib"):
         return 'in a clone of the repository: pip install ".[tabletop]"'
+    if top in ("rosbags", "apsw"):
+        return "pip install rosbags"
+    if top == "rerun":
+        return "pip install rerun-sdk"
     return ""
 
 

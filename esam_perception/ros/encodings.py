@@ -40,7 +40,7 @@ ENCODINGS = (*_EIGHT_BIT, *_SIXTEEN_BIT, *_PLANAR, *_ALIASES)
 class RefusedImage(ValueError):
     """An image message that cannot be read. reason: one of REASONS, for counters; the text says what and why."""
 
-    REASONS = ("unknown_encoding", "bad_step", "bad_length", "zero_size", "odd_size")
+    REASONS = ("unknown_encoding", "bad_step", "bad_length", "zero_size", "odd_size", "bad_compression")
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -93,6 +93,18 @@ def _with_cv_bridge(message) -> np.ndarray:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
     except (CvBridgeError, ValueError, TypeError, RuntimeError, cv2.error) as error:
         raise RefusedImage("unknown_encoding", f"{unknown}, and cv_bridge says: {error}") from error
+
+
+def message_to_rgb(message) -> np.ndarray:
+    """uint8 [H, W, 3] RGB of a sensor_msgs/Image or a sensor_msgs/CompressedImage; any object with the fields of one of
+    them. Raises RefusedImage."""
+    if hasattr(message, "encoding"):
+        return image_to_rgb(message)
+    data = np.frombuffer(message.data, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise RefusedImage("bad_compression", f"{data.size} bytes of format '{message.format[:64]}' are no image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def depth_to_metres(message) -> np.ndarray:

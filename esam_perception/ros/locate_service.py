@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from esam_perception import msg, srv
+from esam_perception import srv
 from esam_perception.ros import messages
 from esam_perception.ros.encodings import RefusedImage
 from esam_perception.ros.queries import MAX_QUERIES, parse_query_text
@@ -60,10 +60,5 @@ class LocateService:
             if message is None:
                 raise ValueError("there is no image in the request, and none arrived from the camera yet")
         located = node.locate(node.decode(message), queries)
-        response.result = msg.MatchArray(
-            header=message.header,
-            matches=[messages.match_message(match, message.header) for match in located.matches],
-            **node.about(),
-        )
-        response.result.timing = messages.timing_message(located.timing)
+        response.result = messages.match_array_message(located.matches, located.timing, message.header, node.about())
         response.success = True

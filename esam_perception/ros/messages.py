@@ -1,22 +1,49 @@
-"""The one place that knows both the core's types and the ROS messages."""
+"""The one place that knows both the core's types and the messages.
+
+Messages are made of the classes that `types` names: those of ROS unless told otherwise, or those of bags (bag_messages),
+so that `esam replay` writes the same fields without ROS.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Point32
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
 
-from esam_perception import msg
 from esam_perception.fusion import native_heatmap
 from esam_perception.ros.encodings import fill_image
 from esam_perception.types import Match, Query, Segment, Timing
 
+if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
+    from sensor_msgs.msg import CompressedImage, Image
+    from std_msgs.msg import Header
+
+    from esam_perception import msg
+
 NANOSECONDS = 1_000_000_000
+
+
+@functools.cache
+def ros_types() -> SimpleNamespace:
+    """The classes of ROS' messages by their names. Imported when the first message is made: bags are replayed where no
+    ROS is installed."""
+    from builtin_interfaces.msg import Time
+    from geometry_msgs.msg import Point32
+    from sensor_msgs.msg import CompressedImage, Image
+    from std_msgs.msg import Header
+
+    from esam_perception import msg
+
+    names = ("Match", "MatchArray", "Query", "QueryArray", "Segment", "Timing")
+    ours = {name: getattr(msg, name) for name in names}
+    return SimpleNamespace(
+        Time=Time, Point32=Point32, CompressedImage=CompressedImage, Image=Image, Header=Header, **ours
+    )
 
 
 def to_nanoseconds(stamp: Time) -> int:
@@ -24,24 +51,27 @@ def to_nanoseconds(stamp: Time) -> int:
     return stamp.sec * NANOSECONDS + stamp.nanosec
 
 
-def to_header(stamp: int, frame_id: str) -> Header:
+def to_header(stamp: int, frame_id: str, types: Any = None) -> Header:
     """A header of a time in nanoseconds."""
-    return Header(stamp=Time(sec=stamp // NANOSECONDS, nanosec=stamp % NANOSECONDS), frame_id=frame_id)
+    types = types or ros_types()
+    return types.Header(stamp=types.Time(sec=stamp // NANOSECONDS, nanosec=stamp % NANOSECONDS), frame_id=frame_id)
 
 
-def query_array_message(queries: Iterable[Query], header: Header) -> msg.QueryArray:
+def query_array_message(queries: Iterable[Query], header: Header, types: Any = None) -> msg.QueryArray:
     """The queries as a message; ids are filled in."""
-    array = msg.QueryArray(header=header)
+    types = types or ros_types()
+    array = types.QueryArray(header=header)
     for q in queries:
         array.queries.append(
-            msg.Query(id=q.key, text=q.text, match_threshold=q.match_threshold, reject_threshold=q.reject_threshold)
+            types.Query(id=q.key, text=q.text, match_threshold=q.match_threshold, reject_threshold=q.reject_threshold)
         )
     return array
 
 
-def segment_message(segment: Segment, header: Header) -> msg.Segment:
+def segment_message(segment: Segment, header: Header, types: Any = None) -> msg.Segment:
     """A segment without its 3D target."""
-    message = msg.Segment(
+    types = types or ros_types()
+    message = types.Segment(
         label=segment.label,
         predicted_iou=segment.predicted_iou,
         region_score=segment.region_score,
@@ -50,13 +80,14 @@ def segment_message(segment: Segment, header: Header) -> msg.Segment:
     fill_image(message.mask, segment.mask.view(np.uint8) * np.uint8(255), "mono8", header)
     box = message.box
     box.x_offset, box.y_offset, box.width, box.height = segment.box
-    message.prompt_points = [Point32(x=float(x), y=float(y)) for x, y in segment.prompt_points]
+    message.prompt_points = [types.Point32(x=float(x), y=float(y)) for x, y in segment.prompt_points]
     return message
 
 
-def match_message(match: Match, header: Header) -> msg.Match:
+def match_message(match: Match, header: Header, types: Any = None) -> msg.Match:
     """A match with its maps and segments."""
-    message = msg.Match(
+    types = types or ros_types()
+    message = types.Match(
         query_id=match.query.key,
         text=match.query.text,
         verdict=int(match.verdict),
@@ -64,16 +95,23 @@ def match_message(match: Match, header: Header) -> msg.Match:
         itm_score=match.itm_score,
         itc_similarity=match.itc_similarity,
         confidence=match.confidence,
-        segments=[segment_message(segment, header) for segment in match.segments],
+        segments=[segment_message(segment, header, types) for segment in match.segments],
     )
     fill_image(message.heatmap, match.heatmap, "32FC1", header)
     fill_image(message.gradcam, match.gradcam, "32FC1", header)
     return message
 
 
-def timing_message(timing: Timing) -> msg.Timing:
+def match_array_message(matches: Sequence[Match], timing: Timing, header: Header, about: dict, types: Any = None):
+    """An esam_perception/MatchArray. about: its fields that describe the node (profile, weights_sha256, counters)."""
+    types = types or ros_types()
+    found = [match_message(match, header, types) for match in matches]
+    return types.MatchArray(header=header, matches=found, timing=timing_message(timing, types), **about)
+
+
+def timing_message(timing: Timing, types: Any = None) -> msg.Timing:
     """Milliseconds per stage."""
-    return msg.Timing(**{name: float(getattr(timing, name)) for name in Timing.__dataclass_fields__})
+    return (types or ros_types()).Timing(**{name: float(getattr(timing, name)) for name in Timing.__dataclass_fields__})
 
 
 def label_image(matches: Sequence[Match], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,12 +142,12 @@ def joint_heatmap(matches: Sequence[Match], alpha: float, height: int, width: in
     return joint
 
 
-def image_message(pixels: np.ndarray, encoding: str, header: Header) -> Image:
+def image_message(pixels: np.ndarray, encoding: str, header: Header, types: Any = None) -> Image:
     """A sensor_msgs/Image (see encodings.fill_image)."""
-    return fill_image(Image(), pixels, encoding, header)
+    return fill_image((types or ros_types()).Image(), pixels, encoding, header)
 
 
 def jpeg_message(rgb: np.ndarray, header: Header, quality: int = 85) -> CompressedImage:
     """A JPEG of uint8 [H, W, 3] RGB."""
     _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return CompressedImage(header=header, format="jpeg", data=data.tobytes())
+    return ros_types().CompressedImage(header=header, format="jpeg", data=data.tobytes())

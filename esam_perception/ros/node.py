@@ -13,7 +13,6 @@ import threading
 import time
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -29,7 +28,7 @@ from esam_perception import msg
 from esam_perception.profiles import ProfileError
 from esam_perception.ros import messages, parameters
 from esam_perception.ros.diagnostics import Statistics, diagnostic_message, resident_megabytes
-from esam_perception.ros.encodings import RefusedImage, image_to_rgb
+from esam_perception.ros.encodings import RefusedImage, message_to_rgb
 from esam_perception.ros.frames import FairLock, FrameBuffer, LatestFrameSlot
 from esam_perception.ros.graph_check import Wanted, check
 from esam_perception.ros.locate_service import LocateService
@@ -335,7 +334,7 @@ class EsamNode(LifecycleNode):
 
     def decode(self, message: Image | CompressedImage) -> np.ndarray:
         """uint8 [H, W, 3] RGB of either kind of image message. Raises RefusedImage."""
-        return decode(message)
+        return message_to_rgb(message)
 
     # diagnostics -----------------------------------------------------------------------------------------------
 
@@ -393,17 +392,6 @@ class EsamNode(LifecycleNode):
         if pipeline.warnings:
             return DiagnosticStatus.WARN, pipeline.warnings[0]
         return DiagnosticStatus.OK, "active"
-
-
-def decode(message: Image | CompressedImage) -> np.ndarray:
-    """uint8 [H, W, 3] RGB of either kind of image message. Raises RefusedImage."""
-    if isinstance(message, Image):
-        return image_to_rgb(message)
-    data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise RefusedImage("bad_compression", f"{data.size} bytes of format '{message.format[:64]}' are no image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def is_out_of_memory(error: Exception) -> bool:

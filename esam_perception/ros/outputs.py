@@ -73,9 +73,7 @@ class Outputs:
                 self._overlay.publish(messages.image_message(picture, "rgb8", header))
             if _heard(self._overlay_compressed):
                 self._overlay_compressed.publish(messages.jpeg_message(picture, header, jpeg_quality))
-        array = msg.MatchArray(
-            header=header, matches=[messages.match_message(match, header) for match in found], **about
-        )
+        array = messages.match_array_message(found, located.timing, header, about)
         spent = 1000 * (time.perf_counter() - began)
         timing = replace(located.timing, publish=spent, total=located.timing.total + spent)
         array.timing = messages.timing_message(timing)

@@ -33,7 +33,7 @@ def parse_query_text(text: str) -> tuple[Query, ...]:
     if len(text) > MAX_QUERIES * (MAX_CHARACTERS + 1):
         raise RefusedQuery("too_long", f"the query message has {len(text)} characters")
     phrases = dict.fromkeys(phrase for phrase in (part.strip() for part in _SEPARATOR.split(text)) if phrase)
-    return _checked(Query(phrase) for phrase in phrases)
+    return checked_queries(Query(phrase) for phrase in phrases)
 
 
 def queries_of_message(message) -> tuple[Query, ...]:
@@ -42,10 +42,11 @@ def queries_of_message(message) -> tuple[Query, ...]:
         Query(q.text.strip(), q.id.strip(), q.match_threshold, q.reject_threshold)
         for q in message.queries[: MAX_QUERIES + 1]
     ]
-    return _checked(queries)
+    return checked_queries(queries)
 
 
-def _checked(queries: Iterable[Query]) -> tuple[Query, ...]:
+def checked_queries(queries: Iterable[Query]) -> tuple[Query, ...]:
+    """The queries as they are, wherever they came from. Raises RefusedQuery for the first that cannot be taken."""
     checked = tuple(queries)
     if len(checked) > MAX_QUERIES:
         raise RefusedQuery("too_many", f"more than {MAX_QUERIES} queries")
