@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
-from rosbags.rosbag2 import Reader, StoragePlugin
+from rosbags.rosbag2 import StoragePlugin
 
 from esam_perception.cli import main
 from esam_perception.pipeline import Pipeline
@@ -129,7 +129,9 @@ def files_of(folder):
 
 
 def test_the_same_bag_gives_the_same_bytes_alone_and_in_processes(tiny_profile, queries, bag, frames, tmp_path):
-    other = write_bag(tmp_path / "other.d" / "drive", {"/front": [compressed(p) for p in frames[:2]]}, StoragePlugin.SQLITE3)
+    other = write_bag(
+        tmp_path / "other.d" / "drive", {"/front": [compressed(p) for p in frames[:2]]}, StoragePlugin.SQLITE3
+    )
     for name, arguments in {"one": (), "two": (), "three": ("--jobs", 2)}.items():
         assert replay(tiny_profile, queries, tmp_path / name, bag, other, *arguments) == 0
     one = files_of(tmp_path / "one")
@@ -174,7 +176,9 @@ def test_encodings_go_through_the_nodes_code(tiny_profile, queries, frames, tmp_
     from esam_perception.ros import encodings, replay_bag
 
     read_by = []
-    monkeypatch.setattr(replay_bag, "message_to_rgb", lambda m: read_by.append(encodings.message_to_rgb(m)) or read_by[-1])
+    monkeypatch.setattr(
+        replay_bag, "message_to_rgb", lambda m: read_by.append(encodings.message_to_rgb(m)) or read_by[-1]
+    )
     bag = write_bag(tmp_path / "in", {"/front": [make(frames[0])]})
     assert replay(tiny_profile, queries, tmp_path / "out", bag) == 0
     np.testing.assert_array_equal(read_by[0], frames[0])
@@ -199,7 +203,13 @@ def test_messages_for_bags_are_those_of_ros():
     from test.ros.test_messages import make_match
 
     found = [make_match(3, Verdict.MATCH, slice(2, 5), 0.9), make_match(4, Verdict.UNSURE, slice(1, 2), 0.5)]
-    about = {"profile": "p", "weights_sha256": "abc", "frames_processed": 2**40, "frames_dropped": 1, "frames_refused": 2}
+    about = {
+        "profile": "p",
+        "weights_sha256": "abc",
+        "frames_processed": 2**40,
+        "frames_dropped": 1,
+        "frames_refused": 2,
+    }
     timing, types = Timing(preprocess=1.5, total=7.25), bag_types()
     ros = messages.match_array_message(found, timing, messages.to_header(START + 5, "cam"), about)
     ours = messages.match_array_message(found, timing, messages.to_header(START + 5, "cam", types), about, types)
@@ -221,7 +231,9 @@ def test_no_ros_is_imported(tiny_profile, queries, bag, tmp_path):
         "sys.exit(code)"
     )
     arguments = ["replay", bag, "--queries", queries, "--model", tiny_profile, "--output", tmp_path / "out"]
-    answer = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT)
+    answer = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+    )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.splitlines()[-1] == "ROS: []"
     assert "frame" in answer.stderr  # the bar
@@ -303,7 +315,17 @@ def bad_inputs(tmp_path, bag, frames):
 
 def test_bad_bags_are_one_line_each(tiny_profile, queries, bag, frames, tmp_path, capsys):
     for name, (given, more, said) in bad_inputs(tmp_path, bag, frames).items():
-        arguments = ["replay", given, "--queries", queries, "--model", tiny_profile, *more, "--output", tmp_path / "out"]
+        arguments = [
+            "replay",
+            given,
+            "--queries",
+            queries,
+            "--model",
+            tiny_profile,
+            *more,
+            "--output",
+            tmp_path / "out",
+        ]
         code = main(list(map(str, arguments)))
         error = capsys.readouterr().err.strip().splitlines()
         assert code == 2 and len(error) == 1, (name, error)
