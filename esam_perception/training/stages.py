@@ -46,7 +46,7 @@ EFFICIENT_SAM = EfficientSamConfig(
 MASK_HEAD = MaskHeadConfig(96, MaskDecoderSize(depth=2, heads=4, mlp_dim=192, upscaling_dims=(32, 16), iou_head_dim=96))
 # Sides of the images by the share of the steps that is done. Crops are cheaper than whole images; objects keep their
 # size in them.
-MATCHING_SIDES = ((0.0, 128), (0.3, 192), (0.75, SIDE))
+MATCHING_SIDES = ((0.0, 128), (0.3, 192), (0.8, SIDE))
 
 
 def write_vocabulary(folder: Path) -> Path:
