@@ -37,6 +37,13 @@ setup(
     packages=find_packages(include=["esam_perception", "esam_perception.*"]),
     package_data={"esam_perception": ["models/*/*", "tabletop/clip/*"]},
     install_requires=REQUIRES,
-    extras_require={"tabletop": requirements("requirements-tabletop.txt"), "test": requirements("requirements-dev.txt")},
+    # `esam replay` writes the contract's messages without ROS: it reads their definitions
+    data_files=[("share/esam_perception/msg", [str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("msg/*.msg"))])],
+    extras_require={
+        "tabletop": requirements("requirements-tabletop.txt"),
+        "replay": ["rosbags>=0.11"],
+        "view": ["rerun-sdk>=0.39", "rosbags>=0.11"],
+        "test": requirements("requirements-dev.txt"),
+    },
     entry_points={"console_scripts": ["esam = esam_perception.cli:main"]},
 )

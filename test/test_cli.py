@@ -27,6 +27,8 @@ def test_the_starter_passes_every_command_on():
 def test_every_command_explains_itself(command, capsys):
     if command == "demo":
         pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    if command == "replay":
+        pytest.importorskip("rosbags", reason="rosbags is not installed")
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     text = capsys.readouterr().out
@@ -66,7 +68,9 @@ def test_the_starter_names_the_missing_compiler_and_its_cure(tmp_path):
     assert "compiler is missing" in line and "apt-get install" in line
 
 
-@pytest.mark.parametrize("module, cure", [("rclpy", "ROS 2"), ("mujoco", "pip install")])
+@pytest.mark.parametrize(
+    "module, cure", [("rclpy", "ROS 2"), ("mujoco", "pip install"), ("rosbags.rosbag2", "pip install rosbags")]
+)
 def test_what_is_not_installed_is_said_in_one_line(module, cure, monkeypatch, capsys):
     def run(args):
         raise ModuleNotFoundError(f"No module named '{module}'", name=module)
