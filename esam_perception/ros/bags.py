@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,17 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdError
+else:
+    from backports.zstd import ZstdError
+
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-# What rosbags and SQLite raise for a damaged file; the last four come from lengths and names that are garbage.
-DAMAGE = (ReaderError, SerdeError, apsw.Error, OSError, UnicodeDecodeError, KeyError, MemoryError, OverflowError)
+# What rosbags and SQLite raise for a damaged file, found by damaging many: from KeyError on, lengths and names are garbage.
+DAMAGE = (
+    ReaderError, SerdeError, apsw.Error, ZstdError, OSError, UnicodeDecodeError, struct.error, KeyError, TypeError,
+    MemoryError, OverflowError,
+)  # fmt: skip
 
 
 class BagError(ValueError):

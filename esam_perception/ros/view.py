@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             from esam_perception.ros.view_node import watch
 
             count = watch(scene, args.namespace, args.image + ("/compressed" if args.compressed else ""), args.seconds)
-        recording.flush()
+        _finish(recording)
     except (ViewError, MissingRerun) as error:
         print(f"esam view: {error}", file=sys.stderr)
         return 2
@@ -71,8 +72,24 @@ def _check(args: argparse.Namespace) -> None:
         raise ViewError("--bag goes with --replay: first run: esam replay BAG --queries FILE")
     if args.save and not args.save.resolve().parent.is_dir():
         raise ViewError(f"{args.save.parent}: there is no such folder to save in")
+    if not (args.save or args.connect) and not has_screen():
+        raise ViewError("there is no screen here (DISPLAY is not set): use --save FILE.rrd, or --connect URL")
     if args.seconds is not None and not args.seconds > 0:
         raise ViewError("--seconds must be more than 0")
+
+
+def has_screen() -> bool:
+    """Whether a window can be opened: on Linux, that X11 or Wayland is there."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _finish(recording: Any) -> None:
+    """Hand over what is still on its way. Raises ViewError where nobody takes it."""
+    try:
+        recording.flush()
+    except RuntimeError as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        raise ViewError(f"no Rerun viewer took it ({first_line}): use --save FILE.rrd") from error
 
 
 def open_recording(rr: Any, args: argparse.Namespace) -> Any:

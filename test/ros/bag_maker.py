@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -32,9 +32,14 @@ def compressed(rgb: np.ndarray, stamp: int = START):
     return STORE.types[COMPRESSED](header(stamp), "png", data)
 
 
-def write_bag(folder: Path, topics: dict[str, list], storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
+def write_bag(
+    folder: Path, topics: dict[str, list], storage: StoragePlugin = StoragePlugin.MCAP, compress: bool = False
+) -> Path:
     """A bag with the messages of each topic, one every STEP; an empty list: a topic without messages."""
-    with Writer(folder, version=9, storage_plugin=storage) as writer:
+    writer = Writer(folder, version=9, storage_plugin=storage)
+    if compress:
+        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with writer:
         kinds = {topic: type(found[0]).__msgtype__ if found else IMAGE for topic, found in topics.items()}
         connections = {topic: writer.add_connection(topic, kinds[topic], typestore=STORE) for topic in topics}
         messages = [(START + i * STEP + LATE, topic, m) for topic, found in topics.items() for i, m in enumerate(found)]

@@ -1,6 +1,7 @@
 """`esam replay`: values against the pipeline itself, the same bytes twice, and what is wrong said in one line."""
 
 import csv
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ from rosbags.rosbag2 import StoragePlugin
 from esam_perception.cli import main
 from esam_perception.pipeline import Pipeline
 from esam_perception.ros.bag_messages import bag_types
+from esam_perception.ros.bags import BagError, image_connections, open_bag, raw_messages
+from esam_perception.ros.replay import ReplayError, mapper
 from esam_perception.types import Query, Verdict
 from test.conftest import ROOT
 from test.ros.bag_maker import IMAGE, LATE, START, STEP, compressed, image, write_bag
@@ -140,8 +143,18 @@ def test_the_same_bag_gives_the_same_bytes_alone_and_in_processes(tiny_profile, 
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_cluster_gives_the_same_bytes(tiny_profile, queries, bag, frames, tmp_path):
+def end_this_process(code):
+    os._exit(code)
+
+
+def test_a_killed_process_is_said():
+    with pytest.raises(ReplayError, match="fewer --jobs"), mapper(2, None) as mapped:
+        list(mapped(end_this_process, [9]))
+
+
+def test_a_cluster_gives_the_same_bytes(tiny_profile, queries, bag, frames, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it would leave a token in the home folder
     other = write_bag(tmp_path / "other", {"/front": [image(p) for p in frames[:2]]})
     assert replay(tiny_profile, queries, tmp_path / "alone", bag, other) == 0
     assert replay(tiny_profile, queries, tmp_path / "ray", bag, other, "--ray", "local", "--jobs", 2) == 0
@@ -333,6 +346,28 @@ def test_bad_bags_are_one_line_each(tiny_profile, queries, bag, frames, tmp_path
         assert not (tmp_path / "out").exists(), name
 
 
+@pytest.mark.parametrize("storage", list(StoragePlugin), ids=lambda s: s.name)
+def test_no_damage_brings_it_down(storage, frames, tmp_path):
+    """Whatever bytes are wrong, a bag is read, or refused with a BagError."""
+    small = [image(np.ascontiguousarray(pixels[:8, :8])) for pixels in frames]
+    folder = write_bag(tmp_path / "in", {"/front": small}, storage, compress=storage is StoragePlugin.MCAP)
+    data = next(path for path in folder.iterdir() if path.suffix != ".yaml").read_bytes()
+    suffix = ".mcap" if storage is StoragePlugin.MCAP else ".db3"
+    damaged, rng, refused = tmp_path / f"damaged{suffix}", np.random.default_rng(3), 0
+    for _ in range(150):
+        wrong = bytearray(data)
+        for position in rng.integers(0, len(data), rng.choice([1, 5, 40])):
+            wrong[position] = rng.integers(0, 256)
+        damaged.write_bytes(wrong)
+        try:
+            with open_bag(damaged) as reader:
+                list(raw_messages(reader, image_connections(reader, damaged, None), damaged))
+        except BagError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused
+
+
 def test_one_of_two_topics_can_be_chosen(tiny_profile, queries, frames, tmp_path):
     bag = write_bag(tmp_path / "two", {"/a": [image(frames[0])], "/b": [image(frames[1]), image(frames[2])]})
     assert replay(tiny_profile, queries, tmp_path / "out", bag, "--image-topic", "/b") == 0
@@ -349,7 +384,6 @@ def test_a_bag_that_breaks_on_the_way_fails_alone(tiny_profile, queries, bag, fr
     broken.write_bytes(data)
     code = replay(tiny_profile, queries, tmp_path / "out", broken, bag)
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    print(code, error)
     assert code == 1 and "broken.db3: FAILED" in error and ".recover" in error
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["drive_matches", "summary.csv", "summary.md"]
 

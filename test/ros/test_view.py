@@ -198,13 +198,32 @@ def test_without_rerun_the_cure_is_one_line(monkeypatch, capsys, tmp_path):
         (["--save", "x.rrd", "--connect", "rerun+http://x"], "either"),
         (["--bag", "x"], "esam replay"),
         (["--save", "/nowhere/at/all/x.rrd"], "no such folder"),
-        (["--seconds", "0"], "more than 0"),
+        (["--seconds", "0", "--save", "x.rrd"], "more than 0"),
+        ([], "no screen"),
     ],
 )
-def test_wrong_arguments(arguments, said, capsys):
+def test_wrong_arguments(arguments, said, capsys, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
     assert main(["view", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_a_viewer_that_does_not_answer_is_said(monkeypatch, capsys, tmp_path, clip):
+    from esam_perception.ros import view
+
+    class Deaf(Recording):
+        def flush(self):
+            raise RuntimeError("gRPC has been unable to connect\nfor 12 s")
+
+    bag = write_bag(tmp_path / "in", {"/esam/matches": []})
+    monkeypatch.setattr(view, "load_rerun", StandIn)
+    monkeypatch.setattr(view, "open_recording", lambda rr, args: Deaf())
+    monkeypatch.setattr(view, "show_replay", lambda *arguments: 0)
+    assert main(["view", "--replay", str(bag), "--connect", "rerun+http://nowhere:1/proxy"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "unable to connect" in line and "--save" in line
 
 
 def test_a_replay_becomes_a_recording(tiny_profile, clip, tmp_path, capsys):
@@ -232,6 +251,7 @@ def test_what_is_no_replay_is_said(given, tmp_path, clip, capsys, monkeypatch):
     if given == "no matches":
         path = write_bag(tmp_path / "in", {"/front": [image(clip[0].image[:8, :8])]})
     monkeypatch.setattr(view, "load_rerun", StandIn)
+    monkeypatch.setattr(view, "has_screen", lambda: True)
     monkeypatch.setattr(view, "open_recording", lambda rr, args: Recording())
     assert main(["view", "--replay", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
