@@ -3,11 +3,13 @@
 The pixels of a mask are not all of its thing: masks leak over edges onto what lies behind, sensors leave holes and
 average the two sides of an edge. So the depth decides which pixels count: those of the surface that most of the eroded
 mask lies on (pixels connected without a jump in depth), and of other pieces at about the same depth, as an occluder may
-cut a thing in two. See docs/targets.md for how well that works, and what the covariance rests on.
+cut a thing in two. Holes inside the mask take the depth of the nearest pixel that counts: most of a centroid is where
+its pixels are in the image, and a hole must not pull it away. See docs/targets.md for how well that works, and what the covariance rests on.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +20,8 @@ import numpy as np
 from esam_perception.types import Intrinsics, Match, Segment, Target3D
 
 MIN_PIXELS = 50
+# Metres; what is farther away was not measured by a depth camera.
+FARTHEST = 1000.0
 # Erosion in units of the square root of the mask's area: 1.5 px for the smallest things, 6 px for 100 x 100.
 EROSION = 0.06
 # Neighbouring pixels whose depths differ by more than this share of the depth lie on different surfaces.
@@ -32,9 +36,11 @@ ENOUGH_PIXELS = 40_000
 PERCENTILES = (1.0, 99.0)
 
 # The centroid's error comes from the mask, not from the depth of its pixels: parts that are missed, parts that are not
-# of the thing. It is a share of the thing's spread, SHARE[0] + SHARE[1] * (1 - IoU of the mask)^2 in variance, found on
-# scenes 800000 to 800079 of the simulated tabletop; ROUND: how much of it is in any direction, leaks leave the surface.
-SHARE = (0.02, 0.6)
+# of the thing. It is a share of the thing's spread, in variance:
+# SHARE[0] + SHARE[1] * (1 - IoU of the mask)^2 + SHARE[2] * (share of the mask's pixels whose depth does not count)^2,
+# found on scenes 800000 to 800079 of the simulated tabletop; ROUND: how much of it is in any direction, as leaks leave
+# the surface.
+SHARE = (0.02, 0.6, 0.2)
 ROUND = 0.1
 # Standard deviation of what a depth camera gets wrong over a whole surface: of the depth along the ray, and metres.
 DEPTH_ERROR = 0.005
@@ -54,7 +60,8 @@ class NoTarget(ValueError):
 
 
 def fit_depth(depth: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Depth at the size of the image: float32 [height, width] metres, NaN where invalid (not finite, or not positive).
+    """Depth at the size of the image: float32 [height, width] metres, NaN where invalid (not finite, not positive, or
+    beyond FARTHEST).
 
     depth: float [h, w] metres, of the same view; h, w may be the image's, a whole factor of it or a whole multiple.
     A smaller depth is repeated; of a larger one every image pixel takes the median of its valid pixels (the lower one of
@@ -63,7 +70,7 @@ def fit_depth(depth: np.ndarray, height: int, width: int) -> np.ndarray:
     if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
         raise ValueError(f"depth must be float [h, w] in metres, got {depth.dtype} {list(depth.shape)}")
     h, w = depth.shape
-    depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan).astype(np.float32)
+    depth = np.where((depth > 0) & (depth <= FARTHEST), depth, np.nan).astype(np.float32)
     if (h, w) == (height, width):
         return depth
     if h and w and height % h == 0 and width % w == 0 and height // h == width // w:
@@ -81,7 +88,7 @@ def fit_depth(depth: np.ndarray, height: int, width: int) -> np.ndarray:
 def organized_points(mask: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
     """The points of the set pixels of a bool [H, W] mask: float32 [H, W, 3] metres in the camera's optical frame, NaN
     elsewhere and where the depth is invalid. depth: float32 [H, W], see `fit_depth`."""
-    z = np.where(mask & np.isfinite(depth) & (depth > 0), depth, np.nan).astype(np.float32)
+    z = np.where(mask & (depth > 0) & (depth <= FARTHEST), depth, np.nan).astype(np.float32)
     columns = (np.arange(z.shape[1], dtype=np.float32) - np.float32(intrinsics.cx)) / np.float32(intrinsics.fx)
     rows = (np.arange(z.shape[0], dtype=np.float32) - np.float32(intrinsics.cy)) / np.float32(intrinsics.fy)
     return np.stack([columns[None] * z, rows[:, None] * z, z], axis=2)
@@ -175,11 +182,10 @@ def _measure(
     needed = max(int(min_pixels), 3)
     if valid < needed:
         raise NoTarget("too_few_valid_pixels", f"{valid} pixels with a valid depth, {needed} are needed")
-    rows, columns = _surface(mask, depth, probability)
-    stride = _stride(mask)
-    if len(rows) * stride**2 < needed or len(rows) < 3:
-        raise NoTarget("too_few_valid_pixels", f"{len(rows)} pixels on one surface, {needed} are needed")
-    z = depth[rows, columns].astype(np.float64)
+    rows, columns, z, used = _surface(mask, depth, probability)
+    on_surface = round(used * np.count_nonzero(mask))
+    if on_surface < needed or len(z) < 3:
+        raise NoTarget("too_few_valid_pixels", f"{on_surface} pixels on one surface, {needed} are needed")
     points = np.stack(
         [(columns - intrinsics.cx) / intrinsics.fx * z, (rows - intrinsics.cy) / intrinsics.fy * z, z], axis=1
     )
@@ -187,27 +193,32 @@ def _measure(
     spread = np.cov(points.T)
     values, axes = _principal_axes(spread, position)
     low, high = np.percentile((points - position) @ axes, PERCENTILES, axis=0)
-    share = SHARE[0] + SHARE[1] * (1 - _mask_iou(mask, probability, predicted_iou)) ** 2
+    mask_error = 1 - _mask_iou(mask, probability, predicted_iou)
+    share = SHARE[0] + SHARE[1] * mask_error**2 + SHARE[2] * (1 - used) ** 2
     covariance = np.zeros((6, 6))
     covariance[:3, :3] = _position_covariance(spread, position, share)
     covariance[3:, 3:] = _angle_covariance(values, axes, share)
     return Target3D(position, axes, high - low, position + axes @ ((low + high) / 2), covariance, valid)
 
 
-def _stride(mask: np.ndarray) -> int:
-    return max(1, int(np.ceil(np.sqrt(np.count_nonzero(mask) / ENOUGH_PIXELS))))
+def _surface(
+    mask: np.ndarray, depth: np.ndarray, probability: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """(rows, columns, depths) of the pixels that count, those on the surface that most of the mask lies on, and of the
+    holes of the mask, which take the depth of the nearest of these; and the share of the mask that counts, holes not.
 
-
-def _surface(mask: np.ndarray, depth: np.ndarray, probability: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels that count: those on the surface that most of the mask lies on."""
-    stride = _stride(mask)
+    mask: bool [H, W]. depth: float32 [H, W] metres, valid in the mask somewhere. The depths: float64, metres.
+    """
+    # large masks are thinned out: what more pixels say is nothing new
+    stride = max(1, math.ceil(math.sqrt(np.count_nonzero(mask) / ENOUGH_PIXELS)))
     set_rows, set_columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = int(set_rows[0]), int(set_columns[0])
     window = np.s_[top : set_rows[-1] + 1 : stride, left : set_columns[-1] + 1 : stride]
     mask, depth = mask[window], depth[window]
     valid = mask & np.isfinite(depth)
-    if not valid.any():
-        return np.zeros(0, int), np.zeros(0, int)
+    if not valid.any():  # thinned out to nothing but holes
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0), 0.0
+    holes = mask & ~valid
     depth = np.where(valid, depth, 0)
     core = _eroded(mask) & valid
     if not core.any():
@@ -231,8 +242,22 @@ def _surface(mask: np.ndarray, depth: np.ndarray, probability: np.ndarray | None
     median = np.median(values)
     sigma = 1.4826 * np.median(np.abs(values - median))
     found &= np.abs(depth - median) <= PIXEL_SIGMAS * sigma + DEPTH_MARGIN * median
-    rows, columns = np.nonzero(found)
-    return top + stride * rows, left + stride * columns
+    used = float(np.count_nonzero(found) / np.count_nonzero(mask))
+    depth = _filled(depth.astype(np.float64), found, holes)
+    rows, columns = np.nonzero(found | holes)
+    return top + stride * rows, left + stride * columns, depth[rows, columns], used
+
+
+def _filled(depth: np.ndarray, known: np.ndarray, holes: np.ndarray) -> np.ndarray:
+    """The depth, in place, with every pixel of `holes` at that of the nearest `known` one (both bool [h, w])."""
+    if holes.any():
+        _, nearest = cv2.distanceTransformWithLabels(
+            1 - known.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        of_label = np.zeros(int(nearest.max()) + 1)
+        of_label[nearest[known]] = depth[known]
+        depth[holes] = of_label[nearest[holes]]
+    return depth
 
 
 def _eroded(mask: np.ndarray) -> np.ndarray:
@@ -265,7 +290,9 @@ def _principal_axes(spread: np.ndarray, position: np.ndarray) -> tuple[np.ndarra
     """(variances along the axes, greatest first; axes as columns), with the signs that Target3D.rotation promises."""
     values, vectors = np.linalg.eigh(spread)
     first = _pointing(vectors[:, 2], (np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), np.array([0, 0, 1.0])))
-    third = _pointing(vectors[:, 0], (-position / np.linalg.norm(position), np.array([0, -1.0, 0]), np.array([-1.0, 0, 0])))
+    third = _pointing(
+        vectors[:, 0], (-position / np.linalg.norm(position), np.array([0, -1.0, 0]), np.array([-1.0, 0, 0]))
+    )
     return np.maximum(values[::-1], 0), np.stack([first, np.cross(third, first), third], axis=1)
 
 

@@ -29,6 +29,7 @@ from esam_perception.ros.encodings import RefusedImage, image_to_rgb
 from esam_perception.ros.frames import LatestFrameSlot
 from esam_perception.ros.outputs import Outputs
 from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_of_message
+from esam_perception.ros.targets import Targets
 from esam_perception.types import Located, Query
 
 QUERY_TOPIC, QUERIES_TOPIC = "esam/query", "esam/queries"
@@ -45,6 +46,7 @@ class EsamNode(LifecycleNode):
         self._slot: LatestFrameSlot | None = None
         self._worker: threading.Thread | None = None
         self._image_subscription = None
+        self._targets: Targets | None = None
         parameters.declare(self)
         self._statistics = Statistics()
         self._dropped_before = 0
@@ -54,6 +56,7 @@ class EsamNode(LifecycleNode):
         self._queries: tuple[Query, ...] = ()
         self._fatal = ""
         self._outputs = Outputs(self)
+        self._targets = Targets(self, self._statistics)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_subscription(String, QUERY_TOPIC, self._on_query, QUERY_QOS)
         self.create_subscription(msg.QueryArray, QUERIES_TOPIC, self._on_queries, QUERY_QOS)
@@ -84,6 +87,7 @@ class EsamNode(LifecycleNode):
         torch.set_num_threads(parameters.value(self, "threads"))
         try:
             parameters.value(self, "image_transport"), parameters.value(self, "reliability")
+            self._targets.configure()
             pipeline = Pipeline.from_profile(model, device)
             # the first inference allocates and chooses kernels: not on the robot's first frame
             pipeline.locate(np.zeros((480, 640, 3), np.uint8), ["warm up"])
@@ -112,6 +116,7 @@ class EsamNode(LifecycleNode):
         reliable = parameters.value(self, "reliability") == "reliable"
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         qos = QoSProfile(depth=1, reliability=policy)
+        self._targets.activate(policy)
         self._statistics.last_frame_in = time.monotonic()
         kind = CompressedImage if self._compressed else Image
         self._image_subscription = self.create_subscription(kind, self.image_topic, self._on_image, qos)
@@ -147,11 +152,14 @@ class EsamNode(LifecycleNode):
         if self._worker is not None:
             self._worker.join()
             self._worker = None
+        if self._targets is not None:
+            self._targets.deactivate()
 
     def _free(self) -> None:
         with self._pipeline_lock:
             self._pipeline = None
             self._newest = None
+        self._targets.cleanup()
         gc.collect()
         import torch
 
@@ -177,6 +185,7 @@ class EsamNode(LifecycleNode):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.frame_in()
         self._newest = message
+        self._targets.want("newest", message.header)
         if self._slot is not None:
             self._slot.put(message)
 
@@ -228,11 +237,13 @@ class EsamNode(LifecycleNode):
         if max_age > 0 and age > 1000 * max_age:
             self._statistics.stale()
             return
+        self._targets.want("work", message.header)
         began = time.perf_counter()
         image = decode(message)
         converted = 1000 * (time.perf_counter() - began)
         queries = self._queries
-        located = self._locate(image, queries)
+        measured = self._targets.measure(self._locate(image, queries), message.header, image.shape[:2])
+        located = measured.located
         timing = replace(
             located.timing,
             age_at_start=age,
@@ -241,6 +252,7 @@ class EsamNode(LifecycleNode):
         )
         quality, alpha = parameters.value(self, "jpeg_quality"), self._pipeline.profile.fusion.alpha
         header = message.header
+        self._targets.publish(measured, header, image.shape[:2])
         timing = self._outputs.publish(
             image, replace(located, timing=timing), header, alpha, quality, self._about(processed=1)
         )
@@ -300,8 +312,10 @@ class EsamNode(LifecycleNode):
         queries = parse_query_text("\n".join(request.texts))
         if not queries:
             raise ValueError("the request has no texts")
-        located = self._locate(decode(message), queries)
-        header = message.header
+        header, image = message.header, decode(message)
+        located = self._locate(image, queries)
+        if message is not request.image:  # an image of the request has no depth
+            located = self._targets.measure(located, header, image.shape[:2]).located
         response.result = msg.MatchArray(
             header=header, matches=[messages.match_message(match, header) for match in located.matches], **self._about()
         )

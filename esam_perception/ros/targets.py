@@ -158,9 +158,7 @@ class Targets:
         except (NoDepth, NoTarget) as error:
             self._statistics.measured(0, Counter({error.reason: segments}))
             self._statistics.problem(f"no 3D target: {error.reason}: {error}")
-            self._node.get_logger().warning(
-                f"no 3D target: {error.reason}: {error}", throttle_duration_sec=LOG_SECONDS
-            )
+            self._node.get_logger().warning(f"no 3D target: {error.reason}: {error}", throttle_duration_sec=LOG_SECONDS)
             return Measured(located)
         matches, reasons = with_targets(
             located.matches, depth, intrinsics, parameters.value(self._node, "min_target_pixels")

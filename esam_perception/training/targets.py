@@ -138,9 +138,7 @@ def evaluate_targets(pipeline, seeds: Iterable[int], size: tuple[int, int]) -> d
 
 def intrinsics_of(matrix: np.ndarray, width: int, height: int) -> Intrinsics:
     """Of a camera matrix float [3, 3] in pixels."""
-    return Intrinsics(
-        float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2]), width, height
-    )
+    return Intrinsics(float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2]), width, height)
 
 
 def visible_centroid(truth: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
