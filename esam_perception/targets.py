@@ -73,10 +73,10 @@ def fit_depth(depth: np.ndarray, height: int, width: int) -> np.ndarray:
     depth = np.where((depth > 0) & (depth <= FARTHEST), depth, np.nan).astype(np.float32)
     if (h, w) == (height, width):
         return depth
-    if h and w and height % h == 0 and width % w == 0 and height // h == width // w:
+    if 0 not in (h, w, height, width) and height % h == 0 and width % w == 0 and height // h == width // w:
         factor = height // h
         return depth.repeat(factor, axis=0).repeat(factor, axis=1)
-    if height and width and h % height == 0 and w % width == 0 and h // height == w // width:
+    if 0 not in (h, w, height, width) and h % height == 0 and w % width == 0 and h // height == w // width:
         factor = h // height
         blocks = depth.reshape(height, factor, width, factor).swapaxes(1, 2).reshape(height, width, factor**2)
         blocks = np.sort(blocks, axis=2)  # NaN last
