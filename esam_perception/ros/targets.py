@@ -125,7 +125,8 @@ class Targets:
 
     def _on_camera_info(self, info: CameraInfo) -> None:
         before, self._info = self._info, info
-        if before is not None and before.k == info.k and before.p == info.p and before.d == info.d:
+        # they come with every image: only new ones are news
+        if before is not None and all(list(getattr(before, name)) == list(getattr(info, name)) for name in "kpd"):
             return
         try:
             # its own size: whether it is the image's shows when there is an image
