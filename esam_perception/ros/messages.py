@@ -1,4 +1,4 @@
-"""The one place that knows both the core's types and the ROS messages."""
+"""The one place that knows both the core's types and the ROS messages; 3D targets are in target_messages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 from esam_perception import msg
 from esam_perception.fusion import native_heatmap
 from esam_perception.ros.encodings import fill_image
+from esam_perception.ros.target_messages import fill_target
 from esam_perception.types import Match, Query, Segment, Timing
 
 NANOSECONDS = 1_000_000_000
@@ -40,7 +41,7 @@ def query_array_message(queries: Iterable[Query], header: Header) -> msg.QueryAr
 
 
 def segment_message(segment: Segment, header: Header) -> msg.Segment:
-    """A segment without its 3D target."""
+    """A segment, with its 3D target where it has one."""
     message = msg.Segment(
         label=segment.label,
         predicted_iou=segment.predicted_iou,
@@ -51,6 +52,8 @@ def segment_message(segment: Segment, header: Header) -> msg.Segment:
     box = message.box
     box.x_offset, box.y_offset, box.width, box.height = segment.box
     message.prompt_points = [Point32(x=float(x), y=float(y)) for x, y in segment.prompt_points]
+    if segment.target is not None:
+        fill_target(message, segment.target)
     return message
 
 

@@ -36,6 +36,7 @@ from esam_perception.ros.locate_service import LocateService
 from esam_perception.ros.outputs import Outputs
 from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_of_message
 from esam_perception.ros.rotation import QueryRotation
+from esam_perception.ros.targets import Targets
 from esam_perception.tracking import SegmentTracker, VerdictHysteresis, relabelled
 from esam_perception.types import Located, Query
 
@@ -56,6 +57,7 @@ class EsamNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._ending = False
         self._image_subscription = None
+        self._targets: Targets | None = None
         parameters.declare(self)
         self._statistics = Statistics()
         self._dropped_before = 0
@@ -68,6 +70,7 @@ class EsamNode(LifecycleNode):
         self._queries: tuple[Query, ...] = ()
         self._fatal = ""
         self._outputs = Outputs(self)
+        self._targets = Targets(self, self._statistics)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_subscription(String, QUERY_TOPIC, self._on_query, QUERY_QOS)
         self.create_subscription(msg.QueryArray, QUERIES_TOPIC, self._on_queries, QUERY_QOS)
@@ -99,6 +102,7 @@ class EsamNode(LifecycleNode):
         torch.set_num_threads(parameters.value(self, "threads"))
         try:
             parameters.value(self, "image_transport"), parameters.value(self, "reliability")
+            self._targets.configure()
             pipeline = Pipeline.from_profile(model, device)
             # the first inference allocates and chooses kernels: not on the robot's first frame
             pipeline.locate(np.zeros((480, 640, 3), np.uint8), ["warm up"])
@@ -123,8 +127,10 @@ class EsamNode(LifecycleNode):
         kind = CompressedImage if self._compressed else Image
         try:
             self._image_subscription = self.create_subscription(kind, self.image_topic, self._on_image, self._image_qos)
+            self._targets.activate(policy)
         except InvalidTopicNameException as error:
-            self._fail(f"activate failed: parameter image: {' '.join(str(error).split())}")
+            self._stop()
+            self._fail(f"activate failed: {' '.join(str(error).split())}")
             return TransitionCallbackReturn.FAILURE
         super().on_activate(state)
         self._fatal = ""
@@ -174,11 +180,14 @@ class EsamNode(LifecycleNode):
             # an inference that hangs must not keep the node from ending; the thread is a daemon
             self._worker.join(LAST_INFERENCE_SECONDS if self._ending else None)
             self._worker = None
+        if self._targets is not None:
+            self._targets.deactivate()
 
     def _free(self) -> None:
         with self._pipeline_lock:
             self._pipeline = None
         self.frames.clear()
+        self._targets.cleanup()
         free_memory()
 
     def destroy_node(self) -> None:
@@ -206,6 +215,7 @@ class EsamNode(LifecycleNode):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.frame_in()
         self.frames.put(messages.to_nanoseconds(message.header.stamp), message)
+        self._targets.want("newest", message.header)
         if self._slot is not None:
             self._slot.put(message)
 
@@ -263,12 +273,15 @@ class EsamNode(LifecycleNode):
         if max_age > 0 and age > 1000 * max_age:
             self._statistics.stale()
             return
+        self._targets.want("work", message.header)
         began = time.perf_counter()
         image = self.decode(message)
         converted = 1000 * (time.perf_counter() - began)
         active, budget = self._queries, parameters.value(self, "frame_budget")
         asked = self._rotation.choose(active, budget)
         located = self._tracked(self.locate(image, self._adjusted(asked)), active)
+        measured = self._targets.measure(located, message.header, image.shape[:2])
+        located = measured.located
         timing = replace(
             located.timing,
             age_at_start=age,
@@ -278,6 +291,7 @@ class EsamNode(LifecycleNode):
         self._rotation.note(timing, len(asked), len(active), budget)
         quality, alpha = parameters.value(self, "jpeg_quality"), self._pipeline.profile.fusion.alpha
         header = message.header
+        self._targets.publish(measured, header, image.shape[:2])
         timing = self._outputs.publish(
             image, replace(located, timing=timing), header, alpha, quality, self.about(processed=1)
         )
@@ -333,6 +347,10 @@ class EsamNode(LifecycleNode):
         waiting = self._slot.dropped if self._slot is not None else 0
         return self._dropped_before + waiting + self._statistics.dropped_stale
 
+    def with_targets(self, located: Located, message: Image | CompressedImage, size: tuple[int, int]) -> Located:
+        """The same with 3D targets from the depth of that frame's stamp. size: (height, width) of its image."""
+        return self._targets.measure(located, message.header, size).located
+
     def decode(self, message: Image | CompressedImage) -> np.ndarray:
         """uint8 [H, W, 3] RGB of either kind of image message. Raises RefusedImage."""
         return decode(message)
@@ -373,7 +391,7 @@ class EsamNode(LifecycleNode):
             kind = "sensor_msgs/msg/CompressedImage" if self._compressed else "sensor_msgs/msg/Image"
             topic = self._image_subscription.topic_name
             wanted.append(Wanted(topic, kind, self._image_qos, "image", must=True))
-        return wanted
+        return [*wanted, *self._targets.wanted]
 
     def _health(self, pipeline) -> tuple[bytes, str]:
         if self._fatal:
