@@ -211,7 +211,9 @@ def test_the_ellipsoid_holds_the_truth_under_noise_and_bad_masks():
         depth = np.where(mask, thing, table) + rng.normal(0, 0.002, mask.shape)
         shift = rng.integers(-4, 5, 2)
         bad = np.roll(mask, shift, (0, 1))
-        cut = rng.uniform(-1, 1, 2) @ np.stack([COLUMNS - COLUMNS[mask].mean(), ROWS - ROWS[mask].mean()]).reshape(2, -1)
+        cut = rng.uniform(-1, 1, 2) @ np.stack([COLUMNS - COLUMNS[mask].mean(), ROWS - ROWS[mask].mean()]).reshape(
+            2, -1
+        )
         bad &= (cut < np.quantile(cut[mask.ravel()], 0.9)).reshape(mask.shape)
         bad = cv2.dilate(bad.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
         iou = (bad & mask).sum() / (bad | mask).sum()

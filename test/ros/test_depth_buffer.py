@@ -122,9 +122,7 @@ def test_names_of_topics_and_distortion():
 
 def test_rotations():
     np.testing.assert_allclose(rotation_matrix(0, 0, 0, 2), np.eye(3))
-    np.testing.assert_allclose(
-        rotation_matrix(0, 0, np.sqrt(0.5), np.sqrt(0.5)) @ [1, 0, 0], [0, 1, 0], atol=1e-12
-    )
+    np.testing.assert_allclose(rotation_matrix(0, 0, np.sqrt(0.5), np.sqrt(0.5)) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
     for wrong in ((0, 0, 0, 0), (np.nan, 0, 0, 1), (np.inf, 0, 0, 1)):
         with pytest.raises(NoTransform):
             rotation_matrix(*wrong)
