@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esam_perception.computing import upload
 from esam_perception.mask_head import TextMaskHead, best_candidate
 from esam_perception.matching.configuration import BlipArchitecture
 from esam_perception.matching.cross_encoder import CrossEncoding, KeysValues, cross_encode, project_keys_values
@@ -70,10 +71,10 @@ class BlipMatcher:
         self.tokenizer, self.architecture, self.device = tokenizer, architecture, device
         self._text_features: OrderedDict[str, Tensor] = OrderedDict()
 
-    def preprocess(self, image: np.ndarray) -> Tensor:
-        """uint8 [H, W, 3] RGB -> float32 [1, 3, S, S] on the device."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        return preprocess(pixels[None], self.architecture.image_size)
+    def preprocess(self, image: np.ndarray | Tensor) -> Tensor:
+        """uint8 [H, W, 3] RGB, or [1, H, W, 3] on the device already -> float32 [1, 3, S, S] on the device."""
+        pixels = upload(image, self.device) if isinstance(image, np.ndarray) else image
+        return preprocess(pixels, self.architecture.image_size)
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> ImageEncoding:
