@@ -74,9 +74,9 @@ class Pipeline:
         self._segmenter = segmenter.to(device).eval().requires_grad_(False)
         self._segmenter.hold_tables()
         if precision != torch.float32:
-            for network in (matcher.model, matcher.mask_head, self._segmenter):
-                if network is not None:
-                    hold_weights_in(network, precision)
+            # masks are decided by small differences of large sums: the decoders stay float32
+            for network in (matcher.model, self._segmenter.image_encoder):
+                hold_weights_in(network, precision)
 
     @classmethod
     def from_profile(cls, name_or_path: str = AUTO, device: str = "auto", precision: str = "auto") -> Pipeline:
@@ -223,7 +223,7 @@ class Pipeline:
             matching = self._matcher.encode_image(pixels)
         watch.lap("blip_image")
         with torch.inference_mode(), self._mixed():
-            segmentation = self._segmenter.encode_image(raw.permute(0, 3, 1, 2).float() / 255)
+            segmentation = self._segmenter.encode_image(raw.permute(0, 3, 1, 2).float() / 255).float()
         watch.lap("sam_image")
         return EncodedImage(image.shape[:2], matching, segmentation)
 
@@ -246,11 +246,10 @@ class Pipeline:
         mask_heads = [None] * len(asked) if scores.mask_head is None else scores.mask_head
         heats = [choose_heat(*maps, options.prompting.source) for maps in zip(gradcams, mask_heads)]
         watch.lap("gradcam")
-        with self._mixed():
-            all_regions = find_all_regions(
-                self._segmenter, encoded.segmentation, heats, encoded.size, options.prompting, options.fusion,
-                cells=heats[0].shape[0] // gradcams[0].shape[0],
-            )  # fmt: skip
+        all_regions = find_all_regions(
+            self._segmenter, encoded.segmentation, heats, encoded.size, options.prompting, options.fusion,
+            cells=heats[0].shape[0] // gradcams[0].shape[0],
+        )  # fmt: skip
         watch.lap("sam_decode")
         matches = []
         for i, query in enumerate(asked):

@@ -123,7 +123,9 @@ class BlipMatcher:
     def _masks(self, encoding: ImageEncoding, encoded: CrossEncoding, mask: Tensor) -> np.ndarray | None:
         if self.mask_head is None or encoding.embeds is None:
             return None
-        candidates, predicted_iou = self.mask_head(encoding.embeds, encoded.hidden, own_token_mask(mask)[None])
+        own = own_token_mask(mask)[None]
+        with torch.autocast(self.device.type, enabled=False):  # a decoder of masks: see Pipeline
+            candidates, predicted_iou = self.mask_head(encoding.embeds.float(), encoded.hidden.float(), own)
         return best_candidate(candidates[0], predicted_iou[0]).sigmoid().float().cpu().numpy()
 
     @torch.no_grad()
