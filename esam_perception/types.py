@@ -150,6 +150,7 @@ class Match:
     peak: (x, y) in pixels, the maximum of the map fused at the resolution of the low-res mask.
     segments: best first; empty unless the verdict is MATCH or segments were asked for always.
     mask_head: float32 [m, m] in 0..1, what the profile's text-prompted mask head says; None where it has none.
+    heat: float32 [G, G] or [m, m] in 0..1, what prompts were drawn from (see PromptingOptions.source); None: gradcam.
     """
 
     query: Query
@@ -163,6 +164,7 @@ class Match:
     peak: tuple[float, float]
     segments: tuple[Segment, ...] = ()
     mask_head: np.ndarray | None = None
+    heat: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

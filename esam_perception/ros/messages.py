@@ -100,7 +100,8 @@ def joint_heatmap(matches: Sequence[Match], alpha: float, height: int, width: in
     for match in matches:
         if match.segments:
             mask = np.max([segment.salience * segment.probability for segment in match.segments], axis=0)
-            own = native_heatmap(match.gradcam, mask, alpha, height, width)
+            heat = match.gradcam if match.heat is None else match.heat
+            own = native_heatmap(heat, mask, alpha, height, width)
         else:
             own = native_heatmap(match.heatmap, None, alpha, height, width)
         np.maximum(joint, own, out=joint)

@@ -94,16 +94,17 @@ class EsamNode(LifecycleNode):
         # torch takes seconds to import: not before it is needed
         import torch
 
+        from esam_perception.computing import choose_threads
         from esam_perception.pipeline import Pipeline
 
         began = time.monotonic()
         model, device = parameters.value(self, "model"), parameters.value(self, "device")
         self.get_logger().info(f"loading model '{model}' on device '{device}' ...")
-        torch.set_num_threads(parameters.value(self, "threads"))
+        torch.set_num_threads(parameters.value(self, "threads") or choose_threads())
         try:
             parameters.value(self, "image_transport"), parameters.value(self, "reliability")
             self._targets.configure()
-            pipeline = Pipeline.from_profile(model, device)
+            pipeline = Pipeline.from_profile(model, device, parameters.value(self, "precision"))
             # the first inference allocates and chooses kernels: not on the robot's first frame
             pipeline.locate(np.zeros((480, 640, 3), np.uint8), ["warm up"])
         except (ProfileError, ValueError, RuntimeError, OSError) as error:
@@ -115,7 +116,8 @@ class EsamNode(LifecycleNode):
         self._pipeline = pipeline
         self._take_queries(QUERY_TOPIC, lambda: self._queries)
         self.get_logger().info(
-            f"model '{pipeline.profile.name}' on {pipeline.device} in {time.monotonic() - began:.1f} s"
+            f"model '{pipeline.profile.name}' on {pipeline.device} ({pipeline.precision}, {torch.get_num_threads()} CPU "
+            f"threads) in {time.monotonic() - began:.1f} s"
         )
         return TransitionCallbackReturn.SUCCESS
 
