@@ -16,7 +16,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -28,10 +27,11 @@ from std_msgs.msg import String
 from esam_perception import msg
 from esam_perception.profiles import ProfileError
 from esam_perception.ros import messages, parameters
-from esam_perception.ros.diagnostics import Statistics, diagnostic_message, resident_megabytes
+from esam_perception.ros.diagnostics import Statistics
 from esam_perception.ros.encodings import RefusedImage, image_to_rgb
 from esam_perception.ros.frames import FairLock, FrameBuffer, LatestFrameSlot
-from esam_perception.ros.graph_check import Wanted, check
+from esam_perception.ros.graph_check import Wanted
+from esam_perception.ros.health import Health, NodeState
 from esam_perception.ros.locate_service import LocateService
 from esam_perception.ros.outputs import Outputs
 from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_of_message
@@ -42,7 +42,6 @@ from esam_perception.types import Located, Query
 
 QUERY_TOPIC, QUERIES_TOPIC = "esam/query", "esam/queries"
 QUERY_QOS = QoSProfile(depth=10)
-NO_IMAGE_SECONDS = 3.0
 # The longest that an end of the node waits for an inference that is under way.
 LAST_INFERENCE_SECONDS = 2.0
 
@@ -65,13 +64,12 @@ class EsamNode(LifecycleNode):
         self._pipeline_lock = FairLock()
         self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
         self._rotation, self._hysteresis, self._tracker = QueryRotation(), VerdictHysteresis(), SegmentTracker()
-        self._graph_problems: list[str] = []
         self._image_qos = QoSProfile(depth=1)
         self._queries: tuple[Query, ...] = ()
         self._fatal = ""
         self._outputs = Outputs(self)
         self._targets = Targets(self, self._statistics)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._health = Health(self, self._statistics)
         self.create_subscription(String, QUERY_TOPIC, self._on_query, QUERY_QOS)
         self.create_subscription(msg.QueryArray, QUERIES_TOPIC, self._on_queries, QUERY_QOS)
         # several calls may wait at once, beside everything else
@@ -360,29 +358,21 @@ class EsamNode(LifecycleNode):
     # diagnostics -----------------------------------------------------------------------------------------------
 
     def _publish_diagnostics(self) -> None:
-        values = self._statistics.values()
-        values["frames_dropped"] = str(self.frames_dropped)
         pipeline = self._pipeline
-        values["model"] = pipeline.profile.name if pipeline else "none"
-        values["device"] = str(pipeline.device) if pipeline else "none"
-        values["memory_mb"] = f"{resident_megabytes():.0f}"
-        values["active_queries"] = str(len(self._queries))
-        values["degradation"] = self._rotation.text
-        self._check_graph()
-        for number, problem in enumerate(self._graph_problems):
-            values[f"connection/{number}"] = problem
-        level, text = self._health(pipeline)
-        name = f"{self.get_namespace().rstrip('/')}/{self.get_name()}".lstrip("/")
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostic_message(stamp, f"{name}: perception", level, text, values))
-
-    def _check_graph(self) -> None:
-        """Compare the subscriptions with the publishers that are there; what is new is logged, once."""
-        problems = [problem for wanted in self._subscriptions_wanted() for problem in check(self, wanted)]
-        for problem in problems:
-            if problem not in self._graph_problems:
-                self.get_logger().warning(problem)
-        self._graph_problems = problems
+        self._health.publish(
+            NodeState(
+                fatal=self._fatal,
+                active=self._slot is not None,
+                image_topic=self.image_topic,
+                model=pipeline.profile.name if pipeline else "none",
+                device=str(pipeline.device) if pipeline else "none",
+                warnings=pipeline.warnings if pipeline else (),
+                queries=len(self._queries),
+                frames_dropped=self.frames_dropped,
+                degradation=self._rotation.text,
+                wanted=self._subscriptions_wanted(),
+            )
+        )
 
     def _subscriptions_wanted(self) -> list[Wanted]:
         wanted = [
@@ -394,25 +384,6 @@ class EsamNode(LifecycleNode):
             topic = self._image_subscription.topic_name
             wanted.append(Wanted(topic, kind, self._image_qos, "image", must=True))
         return [*wanted, *self._targets.wanted]
-
-    def _health(self, pipeline) -> tuple[bytes, str]:
-        if self._fatal:
-            return DiagnosticStatus.ERROR, self._fatal
-        if pipeline is None:
-            return DiagnosticStatus.WARN, "not configured"
-        if self._statistics.recently_wrong:
-            return DiagnosticStatus.WARN, self._statistics.last_error
-        if self._slot is None:
-            return DiagnosticStatus.OK, "inactive"
-        silent = time.monotonic() - self._statistics.last_frame_in
-        if silent > NO_IMAGE_SECONDS:
-            why = f"; {self._graph_problems[0]}" if self._graph_problems else ""
-            return DiagnosticStatus.WARN, f"no image on {self.image_topic} for {silent:.0f} s{why}"
-        if self._graph_problems:
-            return DiagnosticStatus.WARN, self._graph_problems[0]
-        if pipeline.warnings:
-            return DiagnosticStatus.WARN, pipeline.warnings[0]
-        return DiagnosticStatus.OK, "active"
 
 
 def decode(message: Image | CompressedImage) -> np.ndarray:

@@ -22,9 +22,7 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1).float()
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps).permute(
-            0, 3, 1, 2
-        )
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
