@@ -35,9 +35,8 @@ from esam_perception.ros.health import Health, NodeState
 from esam_perception.ros.locate_service import LocateService
 from esam_perception.ros.outputs import Outputs
 from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_of_message
-from esam_perception.ros.rotation import QueryRotation
+from esam_perception.ros.stream import Stream
 from esam_perception.ros.targets import Targets
-from esam_perception.tracking import SegmentTracker, VerdictHysteresis, relabelled
 from esam_perception.types import Located, Query
 
 QUERY_TOPIC, QUERIES_TOPIC = "esam/query", "esam/queries"
@@ -63,7 +62,7 @@ class EsamNode(LifecycleNode):
         self._pipeline = None
         self._pipeline_lock = FairLock()
         self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
-        self._rotation, self._hysteresis, self._tracker = QueryRotation(), VerdictHysteresis(), SegmentTracker()
+        self._stream = Stream()
         self._image_qos = QoSProfile(depth=1)
         self._queries: tuple[Query, ...] = ()
         self._fatal = ""
@@ -135,7 +134,7 @@ class EsamNode(LifecycleNode):
         super().on_activate(state)
         self._fatal = ""
         self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
-        self._rotation, self._hysteresis, self._tracker = QueryRotation(), VerdictHysteresis(), SegmentTracker()
+        self._stream = Stream()
         self._statistics.last_frame_in = time.monotonic()
         self._slot = LatestFrameSlot()
         self._worker = threading.Thread(target=self._work, args=(self._slot,), name="inference", daemon=True)
@@ -278,8 +277,8 @@ class EsamNode(LifecycleNode):
         image = self.decode(message)
         converted = 1000 * (time.perf_counter() - began)
         active, budget = self._queries, parameters.value(self, "frame_budget")
-        asked = self._rotation.choose(active, budget)
-        located = self._tracked(self.locate(image, self._adjusted(asked)), active)
+        asked = self._stream.questions(active, budget, parameters.value(self, "hysteresis"), self._thresholds)
+        located = self._stream.answers(self.locate(image, asked), active, parameters.value(self, "stable_labels"))
         measured = self._targets.measure(located, message.header, image.shape[:2])
         located = measured.located
         timing = replace(
@@ -288,7 +287,7 @@ class EsamNode(LifecycleNode):
             preprocess=located.timing.preprocess + converted,
             total=located.timing.total + converted,
         )
-        self._rotation.note(timing, len(asked), len(active), budget)
+        self._stream.note(timing, len(asked), len(active), budget)
         quality, alpha = parameters.value(self, "jpeg_quality"), self._pipeline.profile.fusion.alpha
         header = message.header
         self._targets.publish(measured, header, image.shape[:2])
@@ -297,24 +296,9 @@ class EsamNode(LifecycleNode):
         )
         self._statistics.done(timing)
 
-    def _adjusted(self, queries: tuple[Query, ...]) -> tuple[Query, ...]:
-        """The queries with the thresholds that hold for them in this frame."""
-        margin = parameters.value(self, "hysteresis")
-        if not margin:
-            return queries
+    def _thresholds(self, query: Query) -> tuple[float, float]:
         defaults = (parameters.value(self, "match_threshold"), parameters.value(self, "reject_threshold"))
-        return tuple(
-            self._hysteresis.adjusted(query, *self._pipeline.thresholds(query, *defaults), margin) for query in queries
-        )
-
-    def _tracked(self, located: Located, active: tuple[Query, ...]) -> Located:
-        """The matches with the labels and the memory of the stream."""
-        self._hysteresis.note(located.matches, active)
-        if parameters.value(self, "stable_labels"):
-            return replace(located, matches=tuple(self._tracker.labelled(located.matches, active)))
-        if len(located.matches) < len(active):
-            return replace(located, matches=tuple(relabelled(located.matches, active)))
-        return located
+        return self._pipeline.thresholds(query, *defaults)
 
     def locate(self, image: np.ndarray, queries: tuple[Query, ...]) -> Located:
         """Ask the pipeline, when it is this caller's turn. image: uint8 [H, W, 3] RGB. Raises ValueError where no model is
@@ -369,7 +353,7 @@ class EsamNode(LifecycleNode):
                 warnings=pipeline.warnings if pipeline else (),
                 queries=len(self._queries),
                 frames_dropped=self.frames_dropped,
-                degradation=self._rotation.text,
+                degradation=self._stream.degradation,
                 wanted=self._subscriptions_wanted(),
             )
         )
