@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from esam_perception import fusion
+from esam_perception.computing import choose_precision, hold_weights_in, mixed_precision, upload
 from esam_perception.matching.checkpoint import load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.matcher import BlipMatcher, ImageEncoding, WordMap
@@ -23,7 +24,7 @@ from esam_perception.profiles import AUTO, Profile, ProfileError, build_config, 
 from esam_perception.fusion import FusionOptions
 from esam_perception.mask_head import MaskHeadConfig
 from esam_perception.prompting import PromptingOptions, choose_heat
-from esam_perception.regions import RegionMask, find_regions, mask_map, masked_crop, native_segment, segment_label
+from esam_perception.regions import RegionMask, find_all_regions, mask_map, masked_crop, native_segment, segment_label
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.types import Located, Match, Query, Segment, Timing, Verdict
 from esam_perception.verdict import check_thresholds, confidence, decide, itm_score
@@ -65,20 +66,29 @@ class Pipeline:
         segmenter: EfficientSam,
         device: torch.device,
         weights_sha256: str = "",
+        precision: torch.dtype = torch.float32,
     ) -> None:
-        self.profile, self.device, self.weights_sha256 = profile, device, weights_sha256
+        self.profile, self.device, self.weights_sha256, self.precision = profile, device, weights_sha256, precision
         self.warnings: list[str] = []
         self._matcher = matcher
         self._segmenter = segmenter.to(device).eval().requires_grad_(False)
+        self._segmenter.hold_tables()
+        if precision != torch.float32:
+            # masks are decided by small differences of large sums: the decoders stay float32
+            for network in (matcher.model, self._segmenter.image_encoder):
+                hold_weights_in(network, precision)
 
     @classmethod
-    def from_profile(cls, name_or_path: str = AUTO, device: str = "auto") -> Pipeline:
-        """Load a profile (see profiles.load_profile) on `auto` (CUDA if there is one), `cpu` or `cuda[:N]`.
+    def from_profile(cls, name_or_path: str = AUTO, device: str = "auto", precision: str = "auto") -> Pipeline:
+        """Load a profile (see profiles.load_profile) on `auto` (CUDA if there is one), `cpu` or `cuda[:N]`, in a precision
+        of computing.choose_precision.
 
-        Raises ProfileError for a profile that cannot be used, ValueError for a device that is not there.
+        Raises ProfileError for a profile that cannot be used, ValueError for a device that is not there, or a precision
+        that it has not.
         """
         profile, warnings = load_profile(name_or_path)
         chosen = choose_device(device)
+        dtype = choose_precision(precision, chosen)
         architecture = build_config(BlipArchitecture, profile.blip, f"profile '{profile.name}': blip")
         sam_config = build_config(EfficientSamConfig, profile.efficient_sam, f"profile '{profile.name}': efficient_sam")
         blip, segmenter = build_blip(architecture), EfficientSam(sam_config)
@@ -103,7 +113,7 @@ class Pipeline:
             raise ProfileError(f"profile '{profile.name}': {error}") from error
         # one checksum for all files: that of theirs, in hex, joined
         digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-        pipeline = cls(profile, matcher, segmenter, chosen, digest)
+        pipeline = cls(profile, matcher, segmenter, chosen, digest, dtype)
         pipeline.warnings = warnings
         return pipeline
 
@@ -162,14 +172,18 @@ class Pipeline:
 
     def explain(self, encoded: EncodedImage, text: str) -> list[WordMap]:
         """What each word of a text looks at (Grad-CAM per word). Raises ValueError for a text with no words."""
-        return self._matcher.match_words(encoded.matching, text)
+        with self._mixed():
+            return self._matcher.match_words(encoded.matching, text)
 
     def with_options(self, prompting: PromptingOptions | None = None, fusion: FusionOptions | None = None) -> Pipeline:
         """The same networks under other options; nothing is loaded or copied."""
         profile = dataclasses.replace(
             self.profile, prompting=prompting or self.profile.prompting, fusion=fusion or self.profile.fusion
         )
-        return Pipeline(profile, self._matcher, self._segmenter, self.device, self.weights_sha256)
+        return Pipeline(profile, self._matcher, self._segmenter, self.device, self.weights_sha256, self.precision)
+
+    def _mixed(self) -> torch.autocast:
+        return mixed_precision(self.device, self.precision)
 
     def check_text(self, text: str) -> None:
         """Raise ValueError for a query text with no words to look for."""
@@ -192,7 +206,8 @@ class Pipeline:
         if not asked:
             return matches
         crops = [self._matcher.preprocess(masked_crop(image, segment, window)) for _, segment in asked]
-        scores = iter(self._matcher.match_pairs(torch.cat(crops), [text for text, _ in asked]))
+        with self._mixed():
+            scores = iter(self._matcher.match_pairs(torch.cat(crops), [text for text, _ in asked]))
         return [
             dataclasses.replace(
                 match, segments=tuple(dataclasses.replace(s, region_score=next(scores)) for s in match.segments)
@@ -201,13 +216,14 @@ class Pipeline:
         ]
 
     def _encode(self, image: np.ndarray, watch: _Stopwatch) -> EncodedImage:
-        pixels = self._matcher.preprocess(image)
+        raw = upload(image, self.device)
+        pixels = self._matcher.preprocess(raw)
         watch.lap("preprocess")
-        matching = self._matcher.encode_image(pixels)
+        with self._mixed():
+            matching = self._matcher.encode_image(pixels)
         watch.lap("blip_image")
-        with torch.inference_mode():
-            raw = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None].float() / 255
-            segmentation = self._segmenter.encode_image(raw)
+        with torch.inference_mode(), self._mixed():
+            segmentation = self._segmenter.encode_image(raw.permute(0, 3, 1, 2).float() / 255).float()
         watch.lap("sam_image")
         return EncodedImage(image.shape[:2], matching, segmentation)
 
@@ -222,22 +238,25 @@ class Pipeline:
     ) -> list[Match]:
         options = self.profile
         texts = [query.text for query in asked]
-        text_features = self._matcher.text_features(texts)
-        watch.lap("blip_text")
-        scores = self._matcher.match(encoded.matching, texts, text_features)
+        with self._mixed():
+            text_features = self._matcher.text_features(texts)
+            watch.lap("blip_text")
+            scores = self._matcher.match(encoded.matching, texts, text_features)
+        gradcams = [fusion.min_max(gradcam) for gradcam in scores.gradcam]
+        mask_heads = [None] * len(asked) if scores.mask_head is None else scores.mask_head
+        heats = [choose_heat(*maps, options.prompting.source) for maps in zip(gradcams, mask_heads)]
         watch.lap("gradcam")
+        all_regions = find_all_regions(
+            self._segmenter, encoded.segmentation, heats, encoded.size, options.prompting, options.fusion,
+            cells=heats[0].shape[0] // gradcams[0].shape[0],
+        )  # fmt: skip
+        watch.lap("sam_decode")
         matches = []
         for i, query in enumerate(asked):
             logits = (float(scores.itm_logits[i, 0]), float(scores.itm_logits[i, 1]))
             score = itm_score(logits)
             verdict = decide(score, *self.thresholds(query, match_threshold, reject_threshold))
-            gradcam = fusion.min_max(scores.gradcam[i])
-            mask_head = None if scores.mask_head is None else scores.mask_head[i]
-            heat = choose_heat(gradcam, mask_head, options.prompting.source)
-            regions = find_regions(
-                self._segmenter, encoded.segmentation, heat, encoded.size, options.prompting, options.fusion,
-                cells=heat.shape[0] // gradcam.shape[0],
-            )  # fmt: skip
+            gradcam, heat, regions = gradcams[i], heats[i], all_regions[i]
             wanted = verdict is Verdict.MATCH or segment_always
             segments = _segments(regions, encoded.size, i, len(asked)) if wanted else ()
             watch.lap("sam_decode")
@@ -254,7 +273,8 @@ class Pipeline:
                     heatmap=fusion.fuse(fusion.resize_map(heat, *gradcam.shape), low_res, options.fusion.alpha),
                     peak=_peak(heat, low_res, encoded.size, options.fusion.alpha),
                     segments=segments,
-                    mask_head=mask_head,
+                    mask_head=mask_heads[i],
+                    heat=heat,
                 )
             )
             watch.lap("fuse")

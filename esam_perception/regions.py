@@ -12,7 +12,7 @@ from torch import Tensor
 from esam_perception.fusion import FusionOptions, choose_candidate
 from esam_perception.prompting import Prompt, PromptingOptions, make_prompts
 from esam_perception.segmentation import EfficientSam, upsample_mask
-from esam_perception.types import Segment
+from esam_perception.types import PromptLabel, Segment
 
 # Masks that overlap more than this are one thing, found from two regions of the heatmap.
 SAME_THING_IOU = 0.5
@@ -32,7 +32,6 @@ class RegionMask:
     prompt: Prompt
 
 
-@torch.inference_mode()
 def find_regions(
     segmenter: EfficientSam,
     embeddings: Tensor,
@@ -42,23 +41,54 @@ def find_regions(
     fusion: FusionOptions,
     cells: int = 1,
 ) -> list[RegionMask]:
-    """The masks of a heatmap's salient regions at low resolution, the region with the peak first; at least one.
+    """What `find_all_regions` says of one heatmap."""
+    return find_all_regions(segmenter, embeddings, [heat], size, prompting, fusion, cells)[0]
 
-    embeddings: of `EfficientSam.encode_image`, [1, D, g, g]. heat: float32 [G, G] in 0..1; cells: of it to a patch
-    (see make_prompts). size: (height, width) of the image. Regions whose masks are the same thing as an earlier one's, or empty, are left out.
+
+@torch.inference_mode()
+def find_all_regions(
+    segmenter: EfficientSam,
+    embeddings: Tensor,
+    heats: Sequence[np.ndarray],
+    size: tuple[int, int],
+    prompting: PromptingOptions,
+    fusion: FusionOptions,
+    cells: int = 1,
+) -> list[list[RegionMask]]:
+    """For each heatmap, the masks of its salient regions at low resolution, the region with the peak first; at least one.
+    The regions of all heatmaps are decoded together.
+
+    embeddings: of `EfficientSam.encode_image`, [1, D, g, g]. heats: float32 [G, G] in 0..1; cells: of them to a patch
+    (see make_prompts). size: (height, width) of the image. Regions whose masks are the same thing as an earlier one's
+    of their heatmap, or empty, are left out.
     """
-    found: list[RegionMask] = []
-    for prompt in make_prompts(heat, size, prompting, cells):
-        points, labels = torch.from_numpy(prompt.points)[None, None], torch.from_numpy(prompt.labels)[None, None]
-        logits, predicted = segmenter.decode(embeddings, points, labels, size)
-        probabilities = logits[0, 0].sigmoid().float().cpu().numpy()
-        predicted_iou = predicted[0, 0].float().cpu().numpy()
-        best = choose_candidate(predicted_iou, probabilities, heat, fusion.candidate_choice)
-        mask = probabilities[best] > 0.5
-        if found and (not mask.any() or any(_iou(mask, other.probability > 0.5) > SAME_THING_IOU for other in found)):
-            continue
-        found.append(RegionMask(logits[0, 0, best], probabilities[best], float(predicted_iou[best]), prompt))
-    return found
+    prompts = [make_prompts(heat, size, prompting, cells) for heat in heats]
+    together = [prompt for own in prompts for prompt in own]
+    if not together:
+        return []
+    # prompts of fewer points are padded to the longest; the model pads all of them to its slots in any case
+    slots = max(len(prompt.labels) for prompt in together)
+    points = np.full((1, len(together), slots, 2), -1, np.float32)
+    labels = np.full((1, len(together), slots), PromptLabel.PADDING, np.float32)
+    for row, prompt in enumerate(together):
+        points[0, row, : len(prompt.points)], labels[0, row, : len(prompt.labels)] = prompt.points, prompt.labels
+    logits, predicted = segmenter.decode(embeddings, torch.from_numpy(points), torch.from_numpy(labels), size)
+    logits = logits[0].float()
+    probabilities = logits.sigmoid().cpu().numpy()
+    predicted_iou = predicted[0].float().cpu().numpy()
+    all_found, row = [], 0
+    for heat, own in zip(heats, prompts):
+        found: list[RegionMask] = []
+        for row, prompt in enumerate(own, start=row):
+            best = choose_candidate(predicted_iou[row], probabilities[row], heat, fusion.candidate_choice)
+            probability = probabilities[row, best]
+            mask = probability > 0.5
+            if found and (not mask.any() or any(_iou(mask, one.probability > 0.5) > SAME_THING_IOU for one in found)):
+                continue
+            found.append(RegionMask(logits[row, best], probability, float(predicted_iou[row, best]), prompt))
+        row += 1
+        all_found.append(found)
+    return all_found
 
 
 def mask_map(regions: Sequence[RegionMask]) -> np.ndarray:

@@ -74,6 +74,45 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Target3D:
+    """Where a segment is in space, in the camera's optical frame (x right, y down, z forward), metres. Read-only.
+
+    position: float64 [3], centroid of the visible surface: the mean of the points of the segment's pixels.
+    rotation: float64 [3, 3], right-handed; its columns are the principal axes of these points, longest first. The third
+    points towards the camera, the first to the right of the image (where it has no such side: downwards).
+    extent: float64 [3], metres between the 1st and 99th percentile of the points along these axes.
+    box_centre: float64 [3], the middle of that range: where a box of `extent` and `rotation` encloses the points.
+    covariance: float64 [6, 6], of (x, y, z, rotation about the x, y, z axis of the frame; radians), symmetric, positive
+    definite. Position and orientation are taken as independent.
+    valid_pixels: pixels of the mask with a valid depth.
+    """
+
+    position: np.ndarray
+    rotation: np.ndarray
+    extent: np.ndarray
+    box_centre: np.ndarray
+    covariance: np.ndarray
+    valid_pixels: int
+
+    @property
+    def quaternion(self) -> tuple[float, float, float, float]:
+        """`rotation` as a unit quaternion (x, y, z, w), w >= 0."""
+        m = self.rotation
+        # the eigenvector of this matrix' greatest eigenvalue (Bar-Itzhack): exact, and without cases to tell apart
+        k = np.array(
+            [
+                [m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2], m[2, 1] - m[1, 2]],
+                [m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2], m[0, 2] - m[2, 0]],
+                [m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1], m[1, 0] - m[0, 1]],
+                [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], m[0, 0] + m[1, 1] + m[2, 2]],
+            ]
+        )
+        x, y, z, w = np.linalg.eigh(k)[1][:, -1]
+        sign = -1.0 if w < 0 else 1.0
+        return float(sign * x), float(sign * y), float(sign * z), float(sign * w)
+
+
+@dataclass(frozen=True)
 class Segment:
     """One region that may be the queried thing.
 
@@ -85,6 +124,7 @@ class Segment:
     prompt_points: float32 [N, 2], (x, y) in pixels; the corners of the box first where the prompt has one.
     region_score: ITM probability of the masked crop; NaN if not computed.
     salience: the highest heat of its region against that of the query's strongest region, 0..1.
+    target: where it is in space; None without depth and where depth does not tell.
     """
 
     label: int
@@ -95,6 +135,7 @@ class Segment:
     prompt_points: np.ndarray
     region_score: float = float("nan")
     salience: float = 1.0
+    target: Target3D | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +150,7 @@ class Match:
     peak: (x, y) in pixels, the maximum of the map fused at the resolution of the low-res mask.
     segments: best first; empty unless the verdict is MATCH or segments were asked for always.
     mask_head: float32 [m, m] in 0..1, what the profile's text-prompted mask head says; None where it has none.
+    heat: float32 [G, G] or [m, m] in 0..1, what prompts were drawn from (see PromptingOptions.source); None: gradcam.
     """
 
     query: Query
@@ -122,11 +164,13 @@ class Match:
     peak: tuple[float, float]
     segments: tuple[Segment, ...] = ()
     mask_head: np.ndarray | None = None
+    heat: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds per stage of one frame. `age_at_start` and `publish` are filled by the ROS layer."""
+    """Milliseconds per stage of one frame. `age_at_start` and `publish` are filled by the ROS layer, which also adds
+    the measuring of 3D targets to `fuse`."""
 
     age_at_start: float = 0.0
     preprocess: float = 0.0

@@ -112,15 +112,18 @@ def _context(block: nn.Module, hidden: Tensor, key: Tensor, value: Tensor, phras
 
 
 def _cross_probabilities(block: nn.Module, hidden: Tensor, key: Tensor, phrases: int) -> Tensor:
-    """[B, P, heads, L, N]."""
-    scores = _queries(block, hidden, phrases) @ key.transpose(-1, -2) / block.self.attention_head_size**0.5
-    probabilities = scores.softmax(-1)
+    """float32 [B, P, heads, L, N]. Grad-CAM multiplies them with their gradient: both stay float32 under autocast."""
+    query = _queries(block, hidden, phrases).float()
+    with torch.autocast(hidden.device.type, enabled=False):
+        scores = query @ key.float().transpose(-1, -2) / block.self.attention_head_size**0.5
+        probabilities = scores.softmax(-1)
     return probabilities.unflatten(2, (phrases, hidden.shape[1])).transpose(1, 2)
 
 
 def _context_of(attention: Tensor, value: Tensor) -> Tensor:
     """[B, P, heads, L, N] with values [B, heads, N, d] -> [B * P, L, heads * d]."""
-    context = attention @ value[:, None]
+    with torch.autocast(value.device.type, enabled=False):
+        context = attention @ value.float()[:, None]
     return context.transpose(2, 3).flatten(3).flatten(0, 1)
 
 

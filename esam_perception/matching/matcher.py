@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esam_perception.computing import upload
 from esam_perception.mask_head import TextMaskHead, best_candidate
 from esam_perception.matching.configuration import BlipArchitecture
 from esam_perception.matching.cross_encoder import CrossEncoding, KeysValues, cross_encode, project_keys_values
@@ -70,10 +71,10 @@ class BlipMatcher:
         self.tokenizer, self.architecture, self.device = tokenizer, architecture, device
         self._text_features: OrderedDict[str, Tensor] = OrderedDict()
 
-    def preprocess(self, image: np.ndarray) -> Tensor:
-        """uint8 [H, W, 3] RGB -> float32 [1, 3, S, S] on the device."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        return preprocess(pixels[None], self.architecture.image_size)
+    def preprocess(self, image: np.ndarray | Tensor) -> Tensor:
+        """uint8 [H, W, 3] RGB, or [1, H, W, 3] on the device already -> float32 [1, 3, S, S] on the device."""
+        pixels = upload(image, self.device) if isinstance(image, np.ndarray) else image
+        return preprocess(pixels, self.architecture.image_size)
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> ImageEncoding:
@@ -122,7 +123,9 @@ class BlipMatcher:
     def _masks(self, encoding: ImageEncoding, encoded: CrossEncoding, mask: Tensor) -> np.ndarray | None:
         if self.mask_head is None or encoding.embeds is None:
             return None
-        candidates, predicted_iou = self.mask_head(encoding.embeds, encoded.hidden, own_token_mask(mask)[None])
+        own = own_token_mask(mask)[None]
+        with torch.autocast(self.device.type, enabled=False):  # a decoder of masks: see Pipeline
+            candidates, predicted_iou = self.mask_head(encoding.embeds.float(), encoded.hidden.float(), own)
         return best_candidate(candidates[0], predicted_iou[0]).sigmoid().float().cpu().numpy()
 
     @torch.no_grad()

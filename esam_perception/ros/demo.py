@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         say(f"starting the node (model '{model}') and the camera, each in its own process")
         node_parameters = {"model": model, "device": args.device, "image": "camera/image_raw"}
+        if args.image is None:
+            node_parameters["depth"] = "camera/depth/image_raw"
         children.append(Child("esam_perception.ros.node", node_parameters, args.output / "node.log", environment))
         children.append(_start_camera(args, environment))
         from esam_perception.ros.demo_listener import Listener
@@ -187,6 +189,7 @@ def _report(args: argparse.Namespace, listener, scene: dict | None, queries: lis
         ious = [frame.true_iou(i, truth["labels"]) for frame in frames] if truth and truth["true"] else []
         verdicts = [listener.verdict_name(match) for match in matches]
         predicted = [match.segments[0].predicted_iou for match in matches if match.segments]
+        targets = [match.segments[0] for match in matches if match.segments and match.segments[0].has_target]
         rows.append(
             (
                 text,
@@ -195,11 +198,13 @@ def _report(args: argparse.Namespace, listener, scene: dict | None, queries: lis
                 f"{statistics.median(match.itm_score for match in matches):.2f}",
                 f"{statistics.median(predicted):.2f}" if predicted else "-",
                 f"{statistics.median(ious):.2f}" if ious else "-",
+                _place(targets[-1]) if targets else "-",
                 f"{statistics.median(latency):.0f} ms",
             )
         )
     last = frames[-1].array
-    print_table(("query", "truth", "verdict", "score", "predicted IoU", "true IoU", "latency"), rows)
+    titles = ("query", "truth", "verdict", "score", "predicted IoU", "true IoU", "3D target x, y, z", "latency")
+    print_table(titles, rows)
     print(
         f"\n{len(frames)} frames; latency (of all queries together, from the image's stamp to the result here): "
         f"median {statistics.median(latency):.0f} ms, worst {max(latency):.0f} ms; model '{last.profile}'; the node dropped {last.frames_dropped} frames for newer ones "
@@ -209,13 +214,20 @@ def _report(args: argparse.Namespace, listener, scene: dict | None, queries: lis
     path = args.output / "contact_sheet.png"
     cv2.imwrite(str(path), sheet[..., ::-1])
     with open(args.output / "results.json", "w", encoding="utf-8") as file:
-        names = ("query", "truth", "verdict", "score", "predicted_iou", "true_iou", "latency")
+        names = ("query", "truth", "verdict", "score", "predicted_iou", "true_iou", "target", "latency")
         json.dump(
             {"rows": [dict(zip(names, row)) for row in rows], "latency_ms": latency, "profile": last.profile},
             file,
             indent=1,
         )
     print(f"contact sheet: {path}")
+
+
+def _place(segment) -> str:
+    """Where the target of an esam_perception/Segment is, in the camera's frame, and how sure that is."""
+    at, covariance = segment.target.pose.position, segment.target.covariance
+    sigma = sum(covariance[i * 7] for i in range(3)) ** 0.5
+    return f"{at.x:.2f}, {at.y:.2f}, {at.z:.2f} m +- {100 * sigma:.1f} cm"
 
 
 def print_table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

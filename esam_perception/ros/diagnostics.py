@@ -27,6 +27,8 @@ class Statistics:
         self.processed = 0
         self.dropped_stale = 0
         self.refused: Counter[str] = Counter()
+        self.targets = 0
+        self.no_target: Counter[str] = Counter()
         self._latencies: deque[Timing] = deque(maxlen=WINDOW)
         self._finished: deque[float] = deque(maxlen=WINDOW)
         self.last_error = ""
@@ -58,6 +60,12 @@ class Statistics:
             self.last_error = f"{topic}: {reason}: {detail}"
             self._last_problem = time.monotonic()
 
+    def measured(self, targets: int, reasons: Counter[str]) -> None:
+        """Segments got 3D targets, or none, by reason."""
+        with self._lock:
+            self.targets += targets
+            self.no_target += reasons
+
     def problem(self, detail: str) -> None:
         """Something else went wrong."""
         with self._lock:
@@ -87,6 +95,8 @@ class Statistics:
                 "refused": str(sum(self.refused.values())),
             }
             told.update({f"refused/{key}": str(count) for key, count in sorted(self.refused.items())})
+            told["targets"] = str(self.targets)
+            told.update({f"no_target/{reason}": str(count) for reason, count in sorted(self.no_target.items())})
             latencies = [asdict(timing) for timing in self._latencies]
             last_error = self.last_error
         for stage in Timing.__dataclass_fields__ if latencies else ():

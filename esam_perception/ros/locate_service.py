@@ -59,6 +59,9 @@ class LocateService:
             message = node.frames.at(asked) if asked else node.frames.newest()
             if message is None:
                 raise ValueError("there is no image in the request, and none arrived from the camera yet")
-        located = node.locate(node.decode(message), queries)
+        image = node.decode(message)
+        located = node.locate(image, queries)
+        if message is not request.image:  # an image of the request has no depth
+            located = node.with_targets(located, message, image.shape[:2])
         response.result = messages.match_array_message(located.matches, located.timing, message.header, node.about())
         response.success = True

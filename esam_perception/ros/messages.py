@@ -1,4 +1,4 @@
-"""The one place that knows both the core's types and the messages.
+"""The one place that knows both the core's types and the messages; clouds and markers are in target_messages.
 
 Messages are made of the classes that `types` names: those of ROS unless told otherwise, or those of bags (bag_messages),
 so that `esam replay` writes the same fields without ROS.
@@ -16,7 +16,7 @@ import numpy as np
 
 from esam_perception.fusion import native_heatmap
 from esam_perception.ros.encodings import fill_image
-from esam_perception.types import Match, Query, Segment, Timing
+from esam_perception.types import Match, Query, Segment, Target3D, Timing
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
@@ -69,7 +69,7 @@ def query_array_message(queries: Iterable[Query], header: Header, types: Any = N
 
 
 def segment_message(segment: Segment, header: Header, types: Any = None) -> msg.Segment:
-    """A segment without its 3D target."""
+    """A segment, with its 3D target where it has one."""
     types = types or ros_types()
     message = types.Segment(
         label=segment.label,
@@ -81,7 +81,20 @@ def segment_message(segment: Segment, header: Header, types: Any = None) -> msg.
     box = message.box
     box.x_offset, box.y_offset, box.width, box.height = segment.box
     message.prompt_points = [types.Point32(x=float(x), y=float(y)) for x, y in segment.prompt_points]
+    if segment.target is not None:
+        fill_target(message, segment.target)
     return message
+
+
+def fill_target(message, target: Target3D) -> None:
+    """Fill has_target, target and extent of an esam_perception/Segment."""
+    message.has_target = True
+    pose = message.target.pose
+    pose.position.x, pose.position.y, pose.position.z = (float(value) for value in target.position)
+    orientation = pose.orientation
+    orientation.x, orientation.y, orientation.z, orientation.w = target.quaternion
+    message.target.covariance = [float(value) for value in target.covariance.ravel()]
+    message.extent = [float(value) for value in target.extent]
 
 
 def match_message(match: Match, header: Header, types: Any = None) -> msg.Match:
@@ -135,7 +148,8 @@ def joint_heatmap(matches: Sequence[Match], alpha: float, height: int, width: in
     for match in matches:
         if match.segments:
             mask = np.max([segment.salience * segment.probability for segment in match.segments], axis=0)
-            own = native_heatmap(match.gradcam, mask, alpha, height, width)
+            heat = match.gradcam if match.heat is None else match.heat
+            own = native_heatmap(heat, mask, alpha, height, width)
         else:
             own = native_heatmap(match.heatmap, None, alpha, height, width)
         np.maximum(joint, own, out=joint)

@@ -15,7 +15,6 @@ from dataclasses import replace
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -27,20 +26,20 @@ from std_msgs.msg import String
 from esam_perception import msg
 from esam_perception.profiles import ProfileError
 from esam_perception.ros import messages, parameters
-from esam_perception.ros.diagnostics import Statistics, diagnostic_message, resident_megabytes
+from esam_perception.ros.diagnostics import Statistics
 from esam_perception.ros.encodings import RefusedImage, message_to_rgb
 from esam_perception.ros.frames import FairLock, FrameBuffer, LatestFrameSlot
-from esam_perception.ros.graph_check import Wanted, check
+from esam_perception.ros.graph_check import Wanted
+from esam_perception.ros.health import Health, NodeState
 from esam_perception.ros.locate_service import LocateService
 from esam_perception.ros.outputs import Outputs
 from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_of_message
-from esam_perception.ros.rotation import QueryRotation
-from esam_perception.tracking import SegmentTracker, VerdictHysteresis, relabelled
+from esam_perception.ros.stream import Stream
+from esam_perception.ros.targets import Targets
 from esam_perception.types import Located, Query
 
 QUERY_TOPIC, QUERIES_TOPIC = "esam/query", "esam/queries"
 QUERY_QOS = QoSProfile(depth=10)
-NO_IMAGE_SECONDS = 3.0
 # The longest that an end of the node waits for an inference that is under way.
 LAST_INFERENCE_SECONDS = 2.0
 
@@ -55,19 +54,20 @@ class EsamNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._ending = False
         self._image_subscription = None
+        self._targets: Targets | None = None
         parameters.declare(self)
         self._statistics = Statistics()
         self._dropped_before = 0
         self._pipeline = None
         self._pipeline_lock = FairLock()
         self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
-        self._rotation, self._hysteresis, self._tracker = QueryRotation(), VerdictHysteresis(), SegmentTracker()
-        self._graph_problems: list[str] = []
+        self._stream = Stream()
         self._image_qos = QoSProfile(depth=1)
         self._queries: tuple[Query, ...] = ()
         self._fatal = ""
         self._outputs = Outputs(self)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._targets = Targets(self, self._statistics)
+        self._health = Health(self, self._statistics)
         self.create_subscription(String, QUERY_TOPIC, self._on_query, QUERY_QOS)
         self.create_subscription(msg.QueryArray, QUERIES_TOPIC, self._on_queries, QUERY_QOS)
         # several calls may wait at once, beside everything else
@@ -90,15 +90,17 @@ class EsamNode(LifecycleNode):
         # torch takes seconds to import: not before it is needed
         import torch
 
+        from esam_perception.computing import choose_threads
         from esam_perception.pipeline import Pipeline
 
         began = time.monotonic()
         model, device = parameters.value(self, "model"), parameters.value(self, "device")
         self.get_logger().info(f"loading model '{model}' on device '{device}' ...")
-        torch.set_num_threads(parameters.value(self, "threads"))
+        torch.set_num_threads(parameters.value(self, "threads") or choose_threads())
         try:
             parameters.value(self, "image_transport"), parameters.value(self, "reliability")
-            pipeline = Pipeline.from_profile(model, device)
+            self._targets.configure()
+            pipeline = Pipeline.from_profile(model, device, parameters.value(self, "precision"))
             # the first inference allocates and chooses kernels: not on the robot's first frame
             pipeline.locate(np.zeros((480, 640, 3), np.uint8), ["warm up"])
         except (ProfileError, ValueError, RuntimeError, OSError) as error:
@@ -110,7 +112,8 @@ class EsamNode(LifecycleNode):
         self._pipeline = pipeline
         self._take_queries(QUERY_TOPIC, lambda: self._queries)
         self.get_logger().info(
-            f"model '{pipeline.profile.name}' on {pipeline.device} in {time.monotonic() - began:.1f} s"
+            f"model '{pipeline.profile.name}' on {pipeline.device} ({pipeline.precision}, {torch.get_num_threads()} CPU "
+            f"threads) in {time.monotonic() - began:.1f} s"
         )
         return TransitionCallbackReturn.SUCCESS
 
@@ -122,13 +125,15 @@ class EsamNode(LifecycleNode):
         kind = CompressedImage if self._compressed else Image
         try:
             self._image_subscription = self.create_subscription(kind, self.image_topic, self._on_image, self._image_qos)
+            self._targets.activate(policy)
         except InvalidTopicNameException as error:
-            self._fail(f"activate failed: parameter image: {' '.join(str(error).split())}")
+            self._stop()
+            self._fail(f"activate failed: {' '.join(str(error).split())}")
             return TransitionCallbackReturn.FAILURE
         super().on_activate(state)
         self._fatal = ""
         self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
-        self._rotation, self._hysteresis, self._tracker = QueryRotation(), VerdictHysteresis(), SegmentTracker()
+        self._stream = Stream()
         self._statistics.last_frame_in = time.monotonic()
         self._slot = LatestFrameSlot()
         self._worker = threading.Thread(target=self._work, args=(self._slot,), name="inference", daemon=True)
@@ -173,11 +178,14 @@ class EsamNode(LifecycleNode):
             # an inference that hangs must not keep the node from ending; the thread is a daemon
             self._worker.join(LAST_INFERENCE_SECONDS if self._ending else None)
             self._worker = None
+        if self._targets is not None:
+            self._targets.deactivate()
 
     def _free(self) -> None:
         with self._pipeline_lock:
             self._pipeline = None
         self.frames.clear()
+        self._targets.cleanup()
         free_memory()
 
     def destroy_node(self) -> None:
@@ -205,6 +213,7 @@ class EsamNode(LifecycleNode):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.frame_in()
         self.frames.put(messages.to_nanoseconds(message.header.stamp), message)
+        self._targets.want("newest", message.header)
         if self._slot is not None:
             self._slot.put(message)
 
@@ -262,44 +271,33 @@ class EsamNode(LifecycleNode):
         if max_age > 0 and age > 1000 * max_age:
             self._statistics.stale()
             return
+        self._targets.want("work", message.header)
         began = time.perf_counter()
         image = self.decode(message)
         converted = 1000 * (time.perf_counter() - began)
         active, budget = self._queries, parameters.value(self, "frame_budget")
-        asked = self._rotation.choose(active, budget)
-        located = self._tracked(self.locate(image, self._adjusted(asked)), active)
+        asked = self._stream.questions(active, budget, parameters.value(self, "hysteresis"), self._thresholds)
+        located = self._stream.answers(self.locate(image, asked), active, parameters.value(self, "stable_labels"))
+        measured = self._targets.measure(located, message.header, image.shape[:2])
+        located = measured.located
         timing = replace(
             located.timing,
             age_at_start=age,
             preprocess=located.timing.preprocess + converted,
             total=located.timing.total + converted,
         )
-        self._rotation.note(timing, len(asked), len(active), budget)
+        self._stream.note(timing, len(asked), len(active), budget)
         quality, alpha = parameters.value(self, "jpeg_quality"), self._pipeline.profile.fusion.alpha
         header = message.header
+        self._targets.publish(measured, header, image.shape[:2])
         timing = self._outputs.publish(
             image, replace(located, timing=timing), header, alpha, quality, self.about(processed=1)
         )
         self._statistics.done(timing)
 
-    def _adjusted(self, queries: tuple[Query, ...]) -> tuple[Query, ...]:
-        """The queries with the thresholds that hold for them in this frame."""
-        margin = parameters.value(self, "hysteresis")
-        if not margin:
-            return queries
+    def _thresholds(self, query: Query) -> tuple[float, float]:
         defaults = (parameters.value(self, "match_threshold"), parameters.value(self, "reject_threshold"))
-        return tuple(
-            self._hysteresis.adjusted(query, *self._pipeline.thresholds(query, *defaults), margin) for query in queries
-        )
-
-    def _tracked(self, located: Located, active: tuple[Query, ...]) -> Located:
-        """The matches with the labels and the memory of the stream."""
-        self._hysteresis.note(located.matches, active)
-        if parameters.value(self, "stable_labels"):
-            return replace(located, matches=tuple(self._tracker.labelled(located.matches, active)))
-        if len(located.matches) < len(active):
-            return replace(located, matches=tuple(relabelled(located.matches, active)))
-        return located
+        return self._pipeline.thresholds(query, *defaults)
 
     def locate(self, image: np.ndarray, queries: tuple[Query, ...]) -> Located:
         """Ask the pipeline, when it is this caller's turn. image: uint8 [H, W, 3] RGB. Raises ValueError where no model is
@@ -332,6 +330,10 @@ class EsamNode(LifecycleNode):
         waiting = self._slot.dropped if self._slot is not None else 0
         return self._dropped_before + waiting + self._statistics.dropped_stale
 
+    def with_targets(self, located: Located, message: Image | CompressedImage, size: tuple[int, int]) -> Located:
+        """The same with 3D targets from the depth of that frame's stamp. size: (height, width) of its image."""
+        return self._targets.measure(located, message.header, size).located
+
     def decode(self, message: Image | CompressedImage) -> np.ndarray:
         """uint8 [H, W, 3] RGB of either kind of image message. Raises RefusedImage."""
         return message_to_rgb(message)
@@ -339,29 +341,21 @@ class EsamNode(LifecycleNode):
     # diagnostics -----------------------------------------------------------------------------------------------
 
     def _publish_diagnostics(self) -> None:
-        values = self._statistics.values()
-        values["frames_dropped"] = str(self.frames_dropped)
         pipeline = self._pipeline
-        values["model"] = pipeline.profile.name if pipeline else "none"
-        values["device"] = str(pipeline.device) if pipeline else "none"
-        values["memory_mb"] = f"{resident_megabytes():.0f}"
-        values["active_queries"] = str(len(self._queries))
-        values["degradation"] = self._rotation.text
-        self._check_graph()
-        for number, problem in enumerate(self._graph_problems):
-            values[f"connection/{number}"] = problem
-        level, text = self._health(pipeline)
-        name = f"{self.get_namespace().rstrip('/')}/{self.get_name()}".lstrip("/")
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostic_message(stamp, f"{name}: perception", level, text, values))
-
-    def _check_graph(self) -> None:
-        """Compare the subscriptions with the publishers that are there; what is new is logged, once."""
-        problems = [problem for wanted in self._subscriptions_wanted() for problem in check(self, wanted)]
-        for problem in problems:
-            if problem not in self._graph_problems:
-                self.get_logger().warning(problem)
-        self._graph_problems = problems
+        self._health.publish(
+            NodeState(
+                fatal=self._fatal,
+                active=self._slot is not None,
+                image_topic=self.image_topic,
+                model=pipeline.profile.name if pipeline else "none",
+                device=str(pipeline.device) if pipeline else "none",
+                warnings=pipeline.warnings if pipeline else (),
+                queries=len(self._queries),
+                frames_dropped=self.frames_dropped,
+                degradation=self._stream.degradation,
+                wanted=self._subscriptions_wanted(),
+            )
+        )
 
     def _subscriptions_wanted(self) -> list[Wanted]:
         wanted = [
@@ -372,26 +366,7 @@ class EsamNode(LifecycleNode):
             kind = "sensor_msgs/msg/CompressedImage" if self._compressed else "sensor_msgs/msg/Image"
             topic = self._image_subscription.topic_name
             wanted.append(Wanted(topic, kind, self._image_qos, "image", must=True))
-        return wanted
-
-    def _health(self, pipeline) -> tuple[bytes, str]:
-        if self._fatal:
-            return DiagnosticStatus.ERROR, self._fatal
-        if pipeline is None:
-            return DiagnosticStatus.WARN, "not configured"
-        if self._statistics.recently_wrong:
-            return DiagnosticStatus.WARN, self._statistics.last_error
-        if self._slot is None:
-            return DiagnosticStatus.OK, "inactive"
-        silent = time.monotonic() - self._statistics.last_frame_in
-        if silent > NO_IMAGE_SECONDS:
-            why = f"; {self._graph_problems[0]}" if self._graph_problems else ""
-            return DiagnosticStatus.WARN, f"no image on {self.image_topic} for {silent:.0f} s{why}"
-        if self._graph_problems:
-            return DiagnosticStatus.WARN, self._graph_problems[0]
-        if pipeline.warnings:
-            return DiagnosticStatus.WARN, pipeline.warnings[0]
-        return DiagnosticStatus.OK, "active"
+        return [*wanted, *self._targets.wanted]
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -15,6 +15,8 @@ from esam_perception.segmentation.image_encoder import ImageEncoder
 from esam_perception.segmentation.mask_decoder import MaskDecoder, PromptEncoder
 from esam_perception.types import PROMPT_SLOTS, PromptLabel
 
+PROMPTS_AT_ONCE = 4  # that a CPU decodes in one pass; more are no faster (bench/results)
+
 
 @dataclass(frozen=True)
 class EfficientSamConfig:
@@ -57,6 +59,14 @@ class EfficientSam(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
 
+    @torch.no_grad()
+    def hold_tables(self) -> None:
+        """Compute the position tables of the input's grid once. For inference: the weights must not change after it."""
+        side = self.config.image_size // self.config.patch_size
+        self.image_encoder.held_positions = self.prompt_encoder.held_grid = None
+        self.image_encoder.held_positions = self.image_encoder.positions(side, side)
+        self.prompt_encoder.held_grid = self.prompt_encoder.grid(side, side).unflatten(0, (side, side))
+
     def encode_image(self, images: Tensor) -> Tensor:
         """float32 [B, 3, H, W] RGB in 0..1, any size -> embeddings [B, neck_dim, g, g].
 
@@ -91,7 +101,12 @@ class EfficientSam(nn.Module):
         labels = F.pad(labels, (0, PROMPT_SLOTS - count), value=PromptLabel.PADDING)
         prompts = self.prompt_encoder(points, labels, self.config.image_size)
         positions = self.prompt_encoder.grid(*embeddings.shape[-2:])
-        return self.mask_decoder(embeddings, positions, prompts)
+        if torch.is_grad_enabled() or embeddings.is_cuda:
+            return self.mask_decoder(embeddings, positions, prompts)
+        # memory stays bounded, and so does what the CPU's caches must hold
+        decoded = [self.mask_decoder(embeddings, positions, some) for some in prompts.split(PROMPTS_AT_ONCE, dim=1)]
+        masks, predicted_iou = zip(*decoded)
+        return torch.cat(masks, dim=1), torch.cat(predicted_iou, dim=1)
 
 
 def check_prompt(points: Tensor, labels: Tensor) -> None:

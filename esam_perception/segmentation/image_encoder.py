@@ -21,9 +21,8 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps).permute(
-            0, 3, 1, 2
-        )
+        x = x.permute(0, 2, 3, 1).float()
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
@@ -90,6 +89,7 @@ class ImageEncoder(nn.Module):
         self.patch_embed = PatchEmbed(patch_size, width)
         # The table of the pre-training at 224 px, its class token in front (read from checkpoints, never used).
         self.pos_embed = nn.Parameter(torch.zeros(1, position_grid**2 + 1, width))
+        self.register_buffer("held_positions", None, persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
         self.neck = nn.Sequential(
             nn.Conv2d(width, neck, 1, bias=False),
@@ -104,7 +104,10 @@ class ImageEncoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """The position table resized (bicubic) to the grid: [1, width, rows, columns]."""
+        """The position table resized (bicubic) to the grid: [1, width, rows, columns]. Held for the one grid that
+        `held_positions` was computed for."""
+        if self.held_positions is not None and self.held_positions.shape[-2:] == (rows, columns):
+            return self.held_positions
         table = self.pos_embed[:, 1:]
         side = int(table.shape[1] ** 0.5)
         table = table.view(1, side, side, -1).permute(0, 3, 1, 2)

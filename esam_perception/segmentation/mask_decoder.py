@@ -28,8 +28,10 @@ class FourierPositions(nn.Module):
 
     def forward(self, positions: Tensor) -> Tensor:
         """[..., 2] (x, y) -> [..., 2 * features]."""
-        angles = 2 * math.pi * ((2 * positions - 1) @ self.positional_encoding_gaussian_matrix)
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+        # float32 also under autocast: eight bits of an angle of many turns say nothing
+        with torch.autocast(positions.device.type, enabled=False):
+            angles = 2 * math.pi * ((2 * positions - 1) @ self.positional_encoding_gaussian_matrix)
+            return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class PromptEncoder(nn.Module):
@@ -42,6 +44,7 @@ class PromptEncoder(nn.Module):
         self.point_embeddings = nn.Embedding(1, width)
         self.bbox_top_left_embeddings = nn.Embedding(1, width)
         self.bbox_bottom_right_embeddings = nn.Embedding(1, width)
+        self.register_buffer("held_grid", None, persistent=False)
 
     def forward(self, points: Tensor, labels: Tensor, image_size: int) -> Tensor:
         """points [..., 2] (x, y) in pixels of the network's input, labels [...] -> [..., width]."""
@@ -58,6 +61,8 @@ class PromptEncoder(nn.Module):
 
     def grid(self, rows: int, columns: int) -> Tensor:
         """The code of the centre of every cell of the image embedding: [rows * columns, width]."""
+        if self.held_grid is not None and self.held_grid.shape[:2] == (rows, columns):
+            return self.held_grid.flatten(0, 1)
         device = self.invalid_points.weight.device
         y = (torch.arange(rows, device=device) + 0.5) / rows
         x = (torch.arange(columns, device=device) + 0.5) / columns
@@ -92,16 +97,27 @@ class DecoderAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = (
+        """[B or B * Q, N, width] each: what Q prompts of an image share comes once and is projected once."""
+        projected = (
             self._split(self.q_proj(query)),
             self._split(self.k_proj(key)),
             self._split(self.v_proj(value)),
         )
+        rows = max(map(len, projected))
+        query, key, value = (_for_each_prompt(x, rows) for x in projected)
         return self.out_proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
+def _for_each_prompt(x: Tensor, rows: int) -> Tensor:
+    """[B, ...] -> [rows, ...]: every image's row as often as it has prompts; a view where there is one image."""
+    if len(x) == rows:
+        return x
+    return x.expand(rows, *x.shape[1:]) if len(x) == 1 else x.repeat_interleave(rows // len(x), dim=0)
+
+
 class TwoWayLayer(nn.Module):
-    """Tokens attend to themselves and to the image; the image attends back to the tokens."""
+    """Tokens attend to themselves and to the image; the image attends back to the tokens. In the first layer, all prompts
+    of an image still see the same image: it comes in once."""
 
     def __init__(self, width: int, heads: int, mlp_width: int, first: bool) -> None:
         super().__init__()
@@ -116,9 +132,11 @@ class TwoWayLayer(nn.Module):
         if not self.first:
             tokens = tokens + prompt
         tokens = self.norm1(tokens + self.self_attn(tokens, tokens, tokens))
-        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + prompt, image + positions, image))
+        placed = image + positions
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + prompt, placed, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.cross_attn_image_to_token(image + positions, tokens + prompt, tokens))
+        asked = self.cross_attn_image_to_token(placed, tokens + prompt, tokens)
+        image = self.norm4(_for_each_prompt(image, len(asked)) + asked)
         return tokens, image
 
 
@@ -171,7 +189,7 @@ class MaskDecoder(nn.Module):
         width, rows, columns = embeddings.shape[1:]
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(batch * queries, -1, -1)
         tokens = torch.cat([own, prompts.flatten(0, 1)], dim=1)
-        image = embeddings.flatten(2).transpose(1, 2).repeat_interleave(queries, dim=0)
+        image = embeddings.flatten(2).transpose(1, 2)
         tokens, image = self.transformer(tokens, image, positions)
         pixels = image.transpose(1, 2).reshape(batch * queries, width, rows, columns)
         for layer in self.final_output_upscaling_layers:

@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--options", action="store_true",
                         help="compare prompting and fusion options instead; choose them on other seeds than you report "
                         "(validation scenes start at 800000)")  # fmt: skip
+    parser.add_argument("--targets", action="store_true",
+                        help="measure 3D targets instead: centroids against the simulator's truth")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: %(default)s)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="a picture of the best and the worst cases, as JPEG")
@@ -46,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         seeds = range(args.seed, args.seed + args.scenes)
         if args.options:
             return _compare(args, pipeline, seeds)
+        if args.targets:
+            return _measure_targets(args, pipeline, seeds)
         judged = evaluate(pipeline, seeds)
     except (ProfileError, OffscreenGLError, ValueError) as error:
         print(f"esam evaluate: {error}", file=sys.stderr)
@@ -63,6 +67,14 @@ def _compare(args: argparse.Namespace, pipeline, seeds: range) -> int:
 
     rows = compare_options(pipeline, seeds, SIZE)
     _report(args, pipeline, options_table(rows), {"options": rows})
+    return 0
+
+
+def _measure_targets(args: argparse.Namespace, pipeline, seeds: range) -> int:
+    from esam_perception.training.targets import evaluate_targets, targets_table
+
+    figures = evaluate_targets(pipeline, seeds, SIZE)
+    _report(args, pipeline, targets_table(figures), figures)
     return 0
 
 

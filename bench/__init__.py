@@ -1,0 +1,1 @@
+"""Measurements, side by side in one run; their committed tables are in bench/results."""

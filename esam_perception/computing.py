@@ -1,0 +1,91 @@
+"""How the networks are run on a device: number format, upload, CPU threads. Knows nothing of the networks."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+# What the products of a network are; everything else (LayerNorm, embeddings, position tables, heads) stays float32.
+_PRODUCTS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+_WORTH = 1.15  # so much faster must more threads be: each one is a core taken from the rest of the robot
+_MOST_THREADS = 16
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The number format of matrix products. `auto`: bfloat16 on CUDA devices that have it (compute capability 8.0 and
+    later), float32 elsewhere. There is no float16: Grad-CAM's gradients are of the order of 1e-7, where it underflows.
+
+    Raises ValueError for another name and where the device has no bfloat16.
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {name!r}")
+    cuda = device.type == "cuda"
+    has_bfloat16 = not cuda or torch.cuda.get_device_capability(device) >= (8, 0)
+    if name == "bfloat16" and not has_bfloat16:
+        raise ValueError(f"{device} has no bfloat16; use precision auto or float32")
+    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and cuda and has_bfloat16) else torch.float32
+
+
+def hold_weights_in(module: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the weights of linear layers and convolutions once, in place, which autocast would otherwise do in every
+    frame. Such a module runs under autocast of that dtype only."""
+    for part in module.modules():
+        if isinstance(part, _PRODUCTS):
+            part.to(dtype)
+
+
+def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """The context that a module runs in; does nothing for float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def upload(image: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 [H, W, 3] -> uint8 [1, H, W, 3] on the device; to CUDA through pinned memory, without waiting."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
+    if device.type == "cuda":
+        return pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.to(device)
+
+
+def choose_threads() -> int:
+    """CPU threads for torch, by a measurement of less than a second: the fewest that do a matrix product of the size of
+    the networks' own nearly as fast as any number does.
+
+    What else runs counts too: two threads on two cores that others use are slower than one, as each product waits for
+    the slower half. The number that torch is set to is left as it is.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    candidates = [1]
+    while candidates[-1] * 2 <= min(cores, _MOST_THREADS):
+        candidates.append(candidates[-1] * 2)
+    if len(candidates) == 1:
+        return 1
+    before = torch.get_num_threads()
+    tokens, weights = torch.rand(577, 768), torch.rand(768, 3072)
+    seconds: dict[int, list[float]] = {count: [] for count in candidates}
+    try:
+        with torch.inference_mode():
+            for _ in range(6):  # in turn, so that a disturbance meets all of them; the first round warms up
+                for count in candidates:
+                    torch.set_num_threads(count)
+                    began = time.perf_counter()
+                    tokens @ weights
+                    seconds[count].append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(before)
+    return fewest_worthwhile({count: statistics.median(taken[1:]) for count, taken in seconds.items()})
+
+
+def fewest_worthwhile(seconds: dict[int, float]) -> int:
+    """Of seconds by number of threads, the number to use: more only where they are worth it."""
+    chosen, *more = sorted(seconds)
+    for count in more:
+        if seconds[count] * _WORTH < seconds[chosen]:
+            chosen = count
+    return chosen

@@ -1,0 +1,190 @@
+"""3D targets from nodes that were started otherwise, each in a process of its own: without depth, with a target frame,
+without optional packages, beside the simulated camera."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("visualization_msgs", reason="visualization_msgs is not installed")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import Image
+
+from esam_perception.ros.messages import to_nanoseconds
+from esam_perception.ros.processes import Child, ros_environment
+from esam_perception.training.targets import ELLIPSOID_95, intrinsics_of, visible_centroid
+from test.conftest import ROOT
+from test.ros.client import Client, start_node
+from test.ros.depth_client import (
+    PARAMETERS,
+    DepthClient,
+    check_against_truth,
+    first_segment,
+    good,
+    position_of,
+    scene_fixture,  # noqa: F401 - used by its name, scene
+    show,
+)
+
+
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def starting(parameters: dict, kind=DepthClient) -> tuple[Client, Child]:
+        child, domain_id = start_node(tmp_path / "node.log", parameters)
+        client = kind(domain_id)
+        started.extend([client.close, child.stop])
+        return client, child
+
+    yield starting
+    for end in started:
+        end()
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    """A module that the node's process finds before the installed one."""
+
+    def make(name: str, code: str) -> None:
+        package = tmp_path / "stubs" / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'stubs'}:{ROOT}")
+
+    return make
+
+
+def test_without_depth_there_are_matches_and_nothing_is_missed(start, scene):
+    client, _ = start({"model": "tabletop", "reliability": "reliable"}, Client)
+    client.wait_until_active()
+    client.ask(scene[2].text)
+    assert not first_segment(client.show(scene[0].image)).has_target
+    status = client.status()
+    assert status["targets"] == "0" and not [key for key in status if key.startswith("no_target/")]
+    assert client.node.count_subscribers("/camera/camera_info") == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
+def test_a_target_frame_without_tf2_is_an_error_at_configure(start):
+    client, _ = start({**PARAMETERS, "target_frame": "base_link"}, Client)
+    status = client.wait(
+        lambda: (s := client.status())["level"] == DiagnosticStatus.ERROR and s, "the error in diagnostics"
+    )
+    assert "configure failed" in status["message"] and "tf2_ros is not installed" in status["message"]
+    assert client.state() == "unconfigured"
+
+
+FAKE_TF2 = """
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
+
+class TransformException(Exception):
+    pass
+
+class Buffer:
+    def lookup_transform(self, target, source, at):
+        if source != "some_camera":
+            raise TransformException(f"'{source}' is not connected to '{target}' at {at.nanoseconds}")
+        turn = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
+        return TransformStamped(transform=Transform(translation=Vector3(z=1.0), rotation=turn))
+
+class TransformListener:
+    def __init__(self, buffer, node, spin_thread):
+        pass
+
+    def unregister(self):
+        pass
+"""
+
+
+def test_markers_and_poses_in_the_target_frame_and_a_missing_transform_is_a_reason(start, stub, scene):
+    """With a stand-in for tf2_ros, which the PyPI wheels do not have: what the node makes of what TF says."""
+    stub("tf2_ros", FAKE_TF2)
+    client, child = start({**PARAMETERS, "target_frame": "base_link"})
+    client.wait_until_active()
+    client.ask(scene[2].text)
+    array = show(client, scene, good(scene))
+    segment = first_segment(array)
+    check_against_truth(segment, scene)  # in the image's frame, as ever
+    poses = client.wait(lambda: [m for m in client.poses if m.header.stamp == array.header.stamp], "the poses")[-1]
+    markers = client.wait(lambda: [m for m in client.markers if m.markers[0].header == poses.header], "the markers")[-1]
+    assert poses.header.frame_id == "base_link" and len(markers.markers) > 1
+    x, y, z = position_of(segment.target.pose)
+    # a camera 1 m up that looks along x: its z is forward, its x right (-y), its y down (-z)
+    np.testing.assert_allclose(position_of(poses.poses[0]), [z, -x, 1 - y], atol=1e-6)
+    cloud = client.wait(lambda: [m for m in client.clouds if m.header.stamp == array.header.stamp], "the cloud")[-1]
+    assert cloud.header == array.header
+    array = show(client, scene, good(scene), frame_id="other_camera")
+    assert first_segment(array).has_target
+    poses = client.wait(lambda: [m for m in client.poses if m.header.stamp == array.header.stamp], "the poses")[-1]
+    assert not poses.poses
+    status = client.status()
+    assert int(status["refused/target_frame:no_transform"]) == 1
+    assert "'other_camera' is not connected to 'base_link'" in status["last_error"]
+    assert child.exit_code is None
+
+
+def test_without_visualization_msgs_there_is_everything_but_markers(start, stub, scene):
+    stub("visualization_msgs", "raise ImportError('not here')")
+    client, child = start(PARAMETERS, Client)
+    client.wait_until_active()
+    assert client.node.count_publishers("/esam/targets") == 0
+    client.wait(lambda: client.node.count_publishers("/esam/points") > 0, "esam/points")
+    assert child.log_tail(100).count("visualization_msgs is not installed") == 1
+
+
+def test_beside_the_simulated_camera(tmp_path, tabletop, start):
+    """Camera and node as in the demo: live frames with their depth, intrinsics and truth."""
+    rendered = tabletop.render(tabletop.sample(900_000))
+    named = {p.text: p.labels[0] for p in rendered.phrases if p.true and p.kind == "colour_category"}
+    client, node = start({"model": "tabletop", "depth": "/camera/depth/image_raw", "segment_always": True})
+    truths: list[Image] = []
+    client.node.create_subscription(Image, "/camera/truth/instances", truths.append, 10)
+    depths: list[Image] = []
+    client.node.create_subscription(Image, "/camera/depth/image_raw", depths.append, 10)
+    client.wait_until_active()
+    client.ask("; ".join(named))
+    environment = {**ros_environment(0), "ROS_DOMAIN_ID": str(client.context.get_domain_id())}
+    camera = Child(
+        "esam_perception.ros.simulated_camera", {"seed": 900_000, "rate": 1.0}, tmp_path / "camera.log", environment
+    )
+    try:
+
+        def complete():
+            stamps = {to_nanoseconds(m.header.stamp): m for m in truths}
+            seen = {to_nanoseconds(m.header.stamp): m for m in depths}
+            return [
+                (array, stamps[s], seen[s])
+                for array in client.arrays
+                if (s := to_nanoseconds(array.header.stamp)) in stamps
+                and s in seen
+                and len(array.matches) == len(named)
+            ]
+
+        found = client.wait(lambda: complete()[2:], "three frames with their truth")
+    finally:
+        camera.stop()
+    assert node.exit_code is None
+    inside, errors = [], []
+    for array, truth, depth in found:
+        assert array.header.frame_id == "camera_optical_frame"
+        instances = np.frombuffer(truth.data, np.uint8).reshape(truth.height, truth.width)
+        metres = np.frombuffer(depth.data, np.float32).reshape(depth.height, depth.width)
+        scale = np.diag([2.0, 2.0, 1.0])  # rendered above at half the camera's size
+        matrix = scale @ rendered.camera_matrix
+        matrix[:2, 2] += 0.5
+        intrinsics = intrinsics_of(matrix, truth.width, truth.height)
+        for match in array.matches:
+            thing = instances == named[match.text]
+            segment = match.segments[0]
+            mask = np.frombuffer(segment.mask.data, np.uint8).reshape(instances.shape) > 0
+            if (mask & thing).sum() / (mask | thing).sum() < 0.5:
+                continue
+            assert segment.has_target
+            error = position_of(segment.target.pose) - visible_centroid(thing, metres, intrinsics)
+            covariance = np.array(segment.target.covariance).reshape(6, 6)[:3, :3]
+            errors.append(np.linalg.norm(error))
+            inside.append(error @ np.linalg.solve(covariance, error) < ELLIPSOID_95)
+    assert errors and np.median(errors) < 0.02 and np.mean(inside) >= 0.75
