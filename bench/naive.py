@@ -97,7 +97,9 @@ class Naive:
         kept: list[Tensor] = []
         # LAVIS keeps the probabilities of the layer and their gradient in hooks
         attention = model.text_encoder.encoder.layer[architecture.gradcam_layer].crossattention.self
-        hook = attention.dropout.register_forward_pre_hook(lambda _, args: (args[0].retain_grad(), kept.append(args[0]))[0])
+        hook = attention.dropout.register_forward_pre_hook(
+            lambda _, args: (args[0].retain_grad(), kept.append(args[0]))[0]
+        )
         try:
             hidden = model.text_encoder(
                 ids, attention_mask=mask, encoder_hidden_states=embeds, encoder_attention_mask=seen, is_decoder=False

@@ -15,6 +15,7 @@ import os
 import shlex
 import statistics
 import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +35,20 @@ from esam_perception.tabletop.clip import load_clip
 
 STAGES = ("preprocess", "blip_image", "blip_text", "gradcam", "sam_image", "sam_decode", "fuse", "total")
 # The environment in which the node runs too (launch/esam.launch.py): freed memory is kept for the next frame.
-ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TOP_PAD_": "67108864"}
+ALLOCATOR = {
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
+    "MALLOC_MMAP_THRESHOLD_": "268435456",
+    "MALLOC_TOP_PAD_": "67108864",
+}
 
 
 def parser() -> argparse.ArgumentParser:
     parsed = argparse.ArgumentParser(
         prog="python -m bench.pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parsed.add_argument("--queries", type=int, nargs="+", default=[1, 4, 16, 64], help="numbers of queries (default: %(default)s)")
+    parsed.add_argument(
+        "--queries", type=int, nargs="+", default=[1, 4, 16, 64], help="numbers of queries (default: %(default)s)"
+    )
     parsed.add_argument("--rounds", type=int, default=3, help="runs of each, in turn (default: %(default)s)")
     parsed.add_argument(
         "--naive-runs", type=int, default=24,
@@ -53,16 +60,27 @@ def parser() -> argparse.ArgumentParser:
         help="beyond this many queries the naive way is not run: its time is that of the largest run, scaled by the number, "
         "and the table says so (default: %(default)s)",
     )  # fmt: skip
-    parsed.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as the node chooses them (default: %(default)s)")
-    parsed.add_argument("--bfloat16", action="store_true", help="also the pipeline in bfloat16 on the CPU (fast only with AMX)")
-    parsed.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"), help="of the image (default: 640 480)")
-    parsed.add_argument("--output", type=Path, default=Path("bench/results"), help="folder of pipeline.md, .json, .png (default: %(default)s)")
+    parsed.add_argument(
+        "--threads", type=int, default=0, help="CPU threads; 0: as the node chooses them (default: %(default)s)"
+    )
+    parsed.add_argument(
+        "--bfloat16", action="store_true", help="also the pipeline in bfloat16 on the CPU (fast only with AMX)"
+    )
+    parsed.add_argument(
+        "--size", type=int, nargs=2, default=(640, 480), metavar=("W", "H"), help="of the image (default: 640 480)"
+    )
+    parsed.add_argument(
+        "--output",
+        type=Path,
+        default=Path("bench/results"),
+        help="folder of pipeline.md, .json, .png (default: %(default)s)",
+    )
     return parsed
 
 
 @dataclass
 class Measured:
-    """Milliseconds by stage, one entry a round; mb: peak memory; extrapolated_from: queries really run, if fewer."""
+    """Milliseconds by stage, one entry a round, and `cpu`, those that the process computed; mb: peak memory; extrapolated_from: queries really run, if fewer."""
 
     stages: dict[str, list[float]]
     mb: float
@@ -98,7 +116,12 @@ def differences(ours, naive) -> dict[str, float]:
 
 def equal(worst: dict[str, float]) -> bool:
     """Whether two float32 answers are the same but for rounding (maps are in 0..1, scaled to their own range)."""
-    return worst["itm_logits"] < 1e-4 and worst["itc"] < 1e-4 and max(worst["gradcam"], worst["heatmap"]) < 5e-3 and worst["mask_iou"] > 0.99
+    return (
+        worst["itm_logits"] < 1e-4
+        and worst["itc"] < 1e-4
+        and max(worst["gradcam"], worst["heatmap"]) < 5e-3
+        and worst["mask_iou"] > 0.99
+    )
 
 
 def stage_work(pipeline: Pipeline, image: np.ndarray, texts: list[str]) -> dict[str, Work]:
@@ -114,7 +137,9 @@ def stage_work(pipeline: Pipeline, image: np.ndarray, texts: list[str]) -> dict[
             "blip_image": count(lambda: matcher.encode_image(pixels)),
             "gradcam": count(lambda: matcher.match(encoded.matching, texts, features)),
             "sam_image": count(lambda: segmenter.encode_image(raw)),
-            "sam_decode": count(lambda: segmenter.decode(encoded.segmentation, points, torch.ones(1, prompts, 1), image.shape[:2])),
+            "sam_decode": count(
+                lambda: segmenter.decode(encoded.segmentation, points, torch.ones(1, prompts, 1), image.shape[:2])
+            ),
         }
 
 
@@ -143,14 +168,18 @@ def measure(device: torch.device, args: argparse.Namespace, image: np.ndarray) -
             answers = {}
             if turn < naive_rounds[n]:
                 with machine.PeakMemory(device) as peak:
+                    began = time.process_time()
                     answers["naive"] = naive.locate(image, texts)
+                    times["naive"]["cpu"].append(1000 * (time.process_time() - began))
                 memory["naive"] = max(memory["naive"], peak.megabytes)
                 for stage in STAGES:
                     times["naive"][stage].append(naive.stages[stage])
                 progress.update(3 * n)
             for name, pipeline in pipelines.items():
                 with machine.PeakMemory(device) as peak:
+                    began = time.process_time()
                     answers[name], stages = timed(pipeline, image, texts)
+                    times[name]["cpu"].append(1000 * (time.process_time() - began))
                 memory[name] = max(memory[name], peak.megabytes)
                 for stage in STAGES:
                     times[name][stage].append(stages[stage])
@@ -169,7 +198,9 @@ def measure(device: torch.device, args: argparse.Namespace, image: np.ndarray) -
             base = rows["naive", measured[-1]]
             scaled = {stage: [value * n / measured[-1] for value in values] for stage, values in base.stages.items()}
             rows["naive", n] = Measured(scaled, base.mb, base.rounds, measured[-1])
-    head["GEMM peak"] = f"{max(peaks) / 1e9:.0f} GFLOP/s (float32; {min(peaks) / 1e9:.0f} to {max(peaks) / 1e9:.0f} during the run)"
+    head["GEMM peak"] = (
+        f"{max(peaks) / 1e9:.0f} GFLOP/s (float32; {min(peaks) / 1e9:.0f} to {max(peaks) / 1e9:.0f} during the run)"
+    )
     head["copy bandwidth"] = f"{bandwidth / 1e9:.1f} GB/s (read + write)"
     return {"head": head, "peak": max(peaks), "bandwidth": bandwidth, "rows": rows, "checks": checks, "works": works}
 
@@ -186,7 +217,12 @@ def main() -> int:
     command = shlex.join(["python", "-m", "bench.pipeline", *sys.argv[1:]])
     report.write(args.output, results, command, datetime.date.today().isoformat(), tuple(args.size))
     print((args.output / "pipeline.md").read_text())
-    wrong = [f"{device}, {n} queries: {worst}" for device, r in results.items() for n, worst in r["checks"].items() if not equal(worst)]
+    wrong = [
+        f"{device}, {n} queries: {worst}"
+        for device, r in results.items()
+        for n, worst in r["checks"].items()
+        if not equal(worst)
+    ]
     if wrong:
         print("NOT EQUAL: " + "; ".join(wrong), file=sys.stderr)
     return 1 if wrong else 0

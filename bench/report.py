@@ -61,17 +61,24 @@ def spread(values: list[float]) -> str:
 def whole_table(result: dict) -> list[str]:
     """Whole frames: both ways, the ratio, the floor."""
     lines = [
-        "| queries | way | ms, median (range) | runs | naive / this | GEMM floor ms | this / floor | peak MB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| queries | way | ms, median (range) | CPU ms | runs | naive / this | by CPU time | GEMM floor ms | this / floor | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, n in sorted(result["rows"], key=lambda key: (key[1], key[0] != "naive", key[0])):
         row, naive = result["rows"][name, n], result["rows"].get(("naive", n))
         runs = f"extrapolated from {row.extrapolated_from} queries" if row.extrapolated_from else str(row.rounds)
         ratio = f"{naive.median('total') / row.median('total'):.1f}" if naive and name != "naive" else ""
+        ratio += f" | {naive.median('cpu') / row.median('cpu'):.1f}" if naive and name != "naive" else " | "
         floor = gemm_floor_ms(result, n)
-        above = (f"{floor:.0f}", f"{row.median('total') / floor:.2f}") if name == "ours" else ("", "")
+        above = (
+            (f"{floor:.0f}", f"{row.median('total') / floor:.2f}; CPU {row.median('cpu') / floor:.2f}")
+            if name == "ours"
+            else ("", "")
+        )
         memory = "" if row.extrapolated_from else f"{row.mb:.0f}"
-        lines.append(f"| {n} | {name} | {spread(row.stages['total'])} | {runs} | {ratio} | {above[0]} | {above[1]} | {memory} |")
+        lines.append(
+            f"| {n} | {name} | {spread(row.stages['total'])} | {row.median('cpu'):.0f} | {runs} | {ratio} | {above[0]} | {above[1]} | {memory} |"
+        )
     return lines
 
 
@@ -91,7 +98,12 @@ def stage_tables(result: dict) -> list[str]:
             floor = floor_ms(work, result) if work else 0.0
             cells = ["", "", "", ""]
             if work:
-                cells = [f"{work.flops / 1e9:.1f}", f"{work.bytes / 1e6:.0f}", f"{floor:.1f}", f"{ours.median(stage) / floor:.2f}"]
+                cells = [
+                    f"{work.flops / 1e9:.1f}",
+                    f"{work.bytes / 1e6:.0f}",
+                    f"{floor:.1f}",
+                    f"{ours.median(stage) / floor:.2f}",
+                ]
             before = f"{naive.median(stage):.0f}{'*' if naive.extrapolated_from else ''}" if naive else ""
             lines.append(f"| {NAMES[stage]} | {before} | {ours.median(stage):.1f} | " + " | ".join(cells) + " |")
         if naive and naive.extrapolated_from:
@@ -103,7 +115,10 @@ def stage_tables(result: dict) -> list[str]:
 def equality(result: dict) -> list[str]:
     """The largest differences between both ways."""
     lines = ["### Largest differences between the naive way and ours (float32)", ""]
-    lines += ["| queries | ITM logits | ITC | Grad-CAM (0..1) | heatmap (0..1) | least mask IoU |", "|---|---|---|---|---|---|"]
+    lines += [
+        "| queries | ITM logits | ITC | Grad-CAM (0..1) | heatmap (0..1) | least mask IoU |",
+        "|---|---|---|---|---|---|",
+    ]
     for n, worst in result["checks"].items():
         lines.append(
             f"| {n} | {worst['itm_logits']:.1e} | {worst['itc']:.1e} | {worst['gradcam']:.1e} | {worst['heatmap']:.1e} | "
@@ -120,7 +135,9 @@ def as_json(results: dict, command: str, date: str, size: tuple[int, int]) -> di
             "gemm_peak_flops": result["peak"],
             "copy_bandwidth": result["bandwidth"],
             "runs": [{"way": name, "queries": n, **vars(row)} for (name, n), row in result["rows"].items()],
-            "work": {str(n): {stage: vars(work) for stage, work in works.items()} for n, works in result["works"].items()},
+            "work": {
+                str(n): {stage: vars(work) for stage, work in works.items()} for n, works in result["works"].items()
+            },
             "differences": {str(n): worst for n, worst in result["checks"].items()},
         }
         for device, result in results.items()

@@ -160,6 +160,12 @@ class Pipeline:
             watch.lap("blip_image")
         return Located(tuple(matches), watch.timing())
 
+    def warm_up(self) -> None:
+        """Do what the first frames would take longer for: memory is allocated and kernels are chosen, on CUDA for several
+        numbers of queries."""
+        for count in (1, 4, 16) if self.device.type == "cuda" else (1,):
+            self.locate(np.zeros((480, 640, 3), np.uint8), [f"warm up {i}" for i in range(count)], segment_always=True)
+
     def encode(self, image: np.ndarray) -> EncodedImage:
         """Encode an image (uint8 [H, W, 3] RGB) once, to be asked about with `ask`. Raises ValueError."""
         check_image(image)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bench.models import deterministic_state
 from esam_perception.cli import main
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.pipeline import Pipeline
@@ -16,18 +17,6 @@ from test.matching.goldens import BERT_VOCAB_SIZE, SPECIAL
 from test.test_fetch import lavis_checkpoint
 
 DISK = 6e9  # bytes that the files of this test take for a while
-
-
-def deterministic_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Weights from a fixed seed, of the sizes that keep activations in range, under the model's names."""
-    generator = torch.Generator().manual_seed(7)
-    state = {}
-    for name, value in sorted(model.state_dict().items()):
-        drawn = torch.randn(value.shape, generator=generator)
-        fan_in = value[0].numel() if value.ndim > 1 else 1
-        gain = 1.0 if value.ndim == 1 and name.endswith("weight") else 0.0
-        state[name] = gain + drawn * (0.1 if value.ndim == 1 else fan_in**-0.5)
-    return state
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ class EsamNode(LifecycleNode):
             self._targets.configure()
             pipeline = Pipeline.from_profile(model, device, parameters.value(self, "precision"))
             # the first inference allocates and chooses kernels: not on the robot's first frame
-            pipeline.locate(np.zeros((480, 640, 3), np.uint8), ["warm up"])
+            pipeline.warm_up()
         except (ProfileError, ValueError, RuntimeError, OSError) as error:
             self._fail(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE

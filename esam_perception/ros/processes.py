@@ -49,13 +49,22 @@ def ros_environment(domain_id: int) -> dict[str, str]:
 class Child:
     """A ROS executable of this package in its own process group, its output in a log file."""
 
-    def __init__(self, module: str, parameters: dict[str, object], log: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        parameters: dict[str, object],
+        log: Path,
+        environment: dict[str, str],
+        namespace: str = "",
+    ) -> None:
         self.name, self.log = module.rsplit(".", 1)[1], log
         command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())", "--ros-args"]
         for key, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             # an empty or odd string needs YAML's quotes
             command += ["-p", f"{key}:={text}" if not isinstance(value, str) else f'{key}:="{text}"']
+        if namespace:
+            command += ["-r", f"__ns:={namespace}"]
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -65,6 +74,11 @@ class Child:
                 env=environment,
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
