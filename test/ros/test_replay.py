@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,10 +213,14 @@ def test_messages_for_bags_are_those_of_ros():
     from rclpy.serialization import serialize_message
 
     from esam_perception.ros import messages
-    from esam_perception.types import Timing
+    from esam_perception.types import Target3D, Timing
     from test.ros.test_messages import make_match
 
     found = [make_match(3, Verdict.MATCH, slice(2, 5), 0.9), make_match(4, Verdict.UNSURE, slice(1, 2), 0.5)]
+    target = Target3D(
+        np.array([0.1, 0.2, 0.9]), np.eye(3), np.array([0.3, 0.2, 0.1]), np.zeros(3), np.eye(6) * 1e-4, 50
+    )
+    found[0] = replace(found[0], segments=(replace(found[0].segments[0], target=target),))
     about = {
         "profile": "p",
         "weights_sha256": "abc",
@@ -230,6 +235,7 @@ def test_messages_for_bags_are_those_of_ros():
     by_ros = types.store.deserialize_cdr(serialize_message(ros), types.full_name("MatchArray"))
     expected = bytes(types.serialize(by_ros, "MatchArray"))
     assert bytes(types.serialize(ours, "MatchArray")) == expected and len(expected) == len(serialize_message(ros))
+    assert by_ros.matches[0].segments[0].has_target and by_ros.matches[0].segments[0].target.pose.position.z == 0.9
     # any object with the fields will do
     assert bytes(types.serialize(ros, "MatchArray")) == expected
     queries = messages.query_array_message(QUERIES, types.Header(), types)
