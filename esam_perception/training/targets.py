@@ -26,6 +26,7 @@ EDGE_JUMP = 0.02
 KINDS = ("colour_category",)
 TRUE_MASK = "true masks, perfect depth"
 PERFECT = "perfect depth"
+ACCEPTED = "perfect depth, verdict MATCH alone"
 
 
 def noisy(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -129,13 +130,15 @@ def evaluate_targets(pipeline, seeds: Iterable[int], size: tuple[int, int]) -> d
                 matched += 1
                 accepted += match.verdict is Verdict.MATCH
                 centroid = visible_centroid(truth, seen.depth, intrinsics)
+                about = (segment.probability, segment.predicted_iou)
                 for name, depth in depths.items():
-                    told = (segment.mask, depth, intrinsics, segment.probability, segment.predicted_iou)
-                    _measure(found[name], centroid, *told)
+                    _measure(found[name], centroid, segment.mask, depth, intrinsics, *about)
+                if match.verdict is Verdict.MATCH:
+                    _measure(found[ACCEPTED], centroid, segment.mask, seen.depth, intrinsics, *about)
                 _measure(found[TRUE_MASK], centroid, truth, seen.depth, intrinsics)
     finally:
         world.close()
-    rows = {name: found[name].row() for name in (TRUE_MASK, *CONDITIONS) if name in found}
+    rows = {name: found[name].row() for name in (TRUE_MASK, ACCEPTED, *CONDITIONS) if name in found}
     return {"named": named, "matched": matched, "accepted": accepted, "matched_iou": MATCHED_IOU, "targets": rows}
 
 

@@ -94,6 +94,7 @@ def test_true_masks_have_no_error_and_worse_ones_more(watched):
     assert perfect["named"] == perfect["matched"] == perfect["accepted"] > 8
     row = perfect["targets"]["perfect depth"]
     assert row["median_m"] < 0.001 and row["inside_95"] > 0.9
+    assert perfect["targets"][targets.ACCEPTED] == row  # the oracle accepts all
     assert perfect["targets"]["the same, 2 px off"]["median_m"] > row["median_m"]
     worse = evaluate_targets(Oracle(watched, 0.3), seeds, (320, 240))
     assert worse["targets"]["perfect depth"]["median_m"] > 0.003
