@@ -108,7 +108,13 @@ def frame_rate(environment: dict[str, str], logs: Path, seconds: float) -> dict:
     from esam_perception.ros.messages import image_message, to_header
     from esam_perception.tabletop.clip import load_clip
 
-    parameters = {"image": "/rate/image", "queries": "; ".join(QUERIES), "model": "tabletop", "device": "cpu", "segment_always": True}
+    parameters = {
+        "image": "/rate/image",
+        "queries": "; ".join(QUERIES),
+        "model": "tabletop",
+        "device": "cpu",
+        "segment_always": True,
+    }
     child = Child("esam_perception.ros.node", parameters, logs / "rate.log", environment, "/rate")
     peer = Peer("/rate/image", "/rate/esam/matches", msg.MatchArray)
     frames = [image_message(cv2.resize(f.image, (640, 480)), "rgb8", to_header(0, "")) for f in load_clip()]
