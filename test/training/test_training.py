@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
+from esam_perception.cli import main
 from esam_perception.mask_head import MaskDecoderSize
 from esam_perception.segmentation import EfficientSam
 from esam_perception.tabletop.language import TabletopObject
@@ -15,7 +16,8 @@ from esam_perception.tabletop.words import CATEGORIES, COLOURS
 from esam_perception.training.batches import cropped, draw_batch, mirrored
 from esam_perception.training.data import SHARD, SIDE, build_cache
 from esam_perception.training.image_tower import IGNORED, patch_coverage, patch_names
-from esam_perception.training.loop import train_stage
+from esam_perception.training.curves import read_curve, write_curves
+from esam_perception.training.loop import Machine, train_stage
 from esam_perception.training.matching import MatchingStage, attention_loss
 from esam_perception.training.muon import orthogonalise, split_weights
 from esam_perception.training.segmentation import SegmentationStage, draw_prompt
@@ -171,3 +173,43 @@ def test_muon_takes_matrices_and_convolutions_alone_and_orthogonalises():
 def test_the_cache_holds_whole_blocks_only(tmp_path):
     with pytest.raises(ValueError, match="blocks"):
         build_cache(tmp_path, 0, SHARD + 1)
+
+
+def test_bfloat16_computes_alike_and_keeps_weights_and_losses_in_float32(tmp_path):
+    cache, losses = FewScenes(3), {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        stage = SegmentationStage(EfficientSam(SAM))
+        machine = Machine(torch.device("cpu"), precision)
+        train_stage(
+            precision, tmp_path, stage, lambda step: stage.loss_of_clicks(cache, step, 2), 50, 2e-3, machine=machine
+        )
+        assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in stage.parameters())
+        losses[precision] = read_curve(tmp_path / f"{precision}.jsonl")["loss"][0]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+    assert not Machine().half and Machine(torch.device("cuda")).half
+    with pytest.raises(ValueError, match="precision"):
+        Machine(precision="float8")
+
+
+def test_curves_have_every_step_once(tmp_path):
+    rows = [{"step": 50, "loss": 3.0}, {"step": 100, "loss": 2.0}, {"step": 100, "loss": 2.5, "iou": 0.4}]
+    (tmp_path / "stage.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_curve(tmp_path / "stage.jsonl") == {"step": [50, 100], "loss": [3.0, 2.5], "iou": [None, 0.4]}
+    assert write_curves(tmp_path, tmp_path / "out")["stage"]["loss"] == [3.0, 2.5]
+    assert (tmp_path / "out" / "curves.png").stat().st_size > 5000
+    with pytest.raises(ValueError, match="no logs"):
+        write_curves(tmp_path / "out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ([], "say what to train"),
+        (["tabletop", "--data", "somewhere"], "say what to train"),
+        (["tabletop", "--scenes", "900000"], "at most 800000 scenes"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(capsys, arguments, said):
+    assert main(["train", *arguments]) == 2
+    assert said in capsys.readouterr().err
