@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="auto",
                         help="auto: bfloat16 on CUDA, float32 on the CPU (default: %(default)s)")  # fmt: skip
     parser.add_argument("--matching-steps", type=int, metavar="N", help="default: 2200; own data: 500")
-    parser.add_argument("--segmentation-steps", type=int, metavar="N", help="default: 5800; own data: 300")
+    parser.add_argument("--segmentation-steps", type=int, metavar="N", help="default: 5200; own data: 300")
     tabletop = parser.add_argument_group("the tabletop profile")
     tabletop.add_argument("--stage", choices=["all", *STAGES], default="all",
                           help="one stage alone; all of them by default, the two networks side by side")  # fmt: skip
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 2
     args.work_dir = args.work_dir or WORK_DIR
-    args.matching_steps, args.segmentation_steps = args.matching_steps or 2200, args.segmentation_steps or 5800
+    args.matching_steps, args.segmentation_steps = args.matching_steps or 2200, args.segmentation_steps or 5200
     began = time.monotonic()
     if args.stage != "all":
         _run_stage(args.stage, args)
