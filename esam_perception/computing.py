@@ -32,12 +32,15 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if name == "bfloat16" or (name == "auto" and cuda and has_bfloat16) else torch.float32
 
 
-def hold_weights_in(module: nn.Module, dtype: torch.dtype) -> None:
+def hold_weights_in(module: nn.Module, dtype: torch.dtype, but: tuple[type[nn.Module], ...] = ()) -> None:
     """Cast the weights of linear layers and convolutions once, in place, which autocast would otherwise do in every
-    frame. Such a module runs under autocast of that dtype only."""
-    for part in module.modules():
-        if isinstance(part, _PRODUCTS):
-            part.to(dtype)
+    frame; all of them but those inside modules of the types `but`. Such a module runs under autocast of that dtype
+    only."""
+    if isinstance(module, _PRODUCTS):
+        module.to(dtype)
+    for part in module.children():
+        if not isinstance(part, but):
+            hold_weights_in(part, dtype, but)
 
 
 def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:

@@ -19,6 +19,7 @@ from esam_perception.computing import choose_precision, hold_weights_in, mixed_p
 from esam_perception.matching.checkpoint import load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.matcher import BlipMatcher, ImageEncoding, WordMap
+from esam_perception.matching.stem import ConvolutionalStem
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.profiles import AUTO, Profile, ProfileError, build_config, load_profile
 from esam_perception.fusion import FusionOptions
@@ -74,9 +75,9 @@ class Pipeline:
         self._segmenter = segmenter.to(device).eval().requires_grad_(False)
         self._segmenter.hold_tables()
         if precision != torch.float32:
-            # masks are decided by small differences of large sums: the decoders stay float32
+            # masks are decided by small differences of large sums: the decoders stay float32; the stem sees to itself
             for network in (matcher.model, self._segmenter.image_encoder):
-                hold_weights_in(network, precision)
+                hold_weights_in(network, precision, but=(ConvolutionalStem,))
 
     @classmethod
     def from_profile(cls, name_or_path: str = AUTO, device: str = "auto", precision: str = "auto") -> Pipeline:

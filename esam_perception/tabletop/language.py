@@ -7,7 +7,7 @@ is given out as false: such phrases are ambiguous and never drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,18 +156,32 @@ def false_phrase(objects: Sequence[TabletopObject], kind: str, rng) -> Phrase | 
     return Phrase(_pick(rng, NAMED_TEMPLATES).format(f"{colour} {category}"), kind, False, ())
 
 
-def draw_false(objects: Sequence[TabletopObject], rng, tries: int = 40) -> Phrase:
-    """A false phrase with the kinds in the shares of FALSE_KINDS. Raises ValueError where none can be made."""
-    kinds, shares = list(FALSE_KINDS), np.array(list(FALSE_KINDS.values()))
+def contradiction(objects: Sequence[TabletopObject], phrase: Phrase) -> Phrase | None:
+    """A true relation with its opposite in its place, or None where that is not plainly false (or phrase no relation)."""
+    for index, relation in enumerate(RELATIONS):
+        one, found, other = phrase.text.partition(f" {relation} ")
+        if not found:
+            continue
+        subjects, anchors = (named(objects, *words.split()[1:]) for words in (one, other))
+        if all(s is not a and holds(relation, s, a) for s in subjects for a in anchors):
+            return Phrase(f"{one} {RELATIONS[index ^ 1]} {other}", "false_relation", False, ())
+    return None
+
+
+def draw_false(
+    objects: Sequence[TabletopObject], rng, shares: Mapping[str, float] = FALSE_KINDS, tries: int = 40
+) -> Phrase:
+    """A false phrase with the kinds in `shares`. Raises ValueError where none can be made."""
+    kinds, weights = list(shares), np.array(list(shares.values()))
     for _ in range(tries):
-        kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+        kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
         phrase = false_phrase(objects, kind, rng) if objects else None
         if phrase is not None:
             return phrase
     raise ValueError("no false phrase could be made of this scene")
 
 
-def draw_true(objects: Sequence[TabletopObject], rng, shares: dict[str, float], tries: int = 40) -> Phrase | None:
+def draw_true(objects: Sequence[TabletopObject], rng, shares: Mapping[str, float], tries: int = 40) -> Phrase | None:
     """A true phrase with the kinds in `shares`, about a visible object; None where nothing is visible."""
     seen = [o for o in objects if o.visible]
     kinds, weights = list(shares), np.array(list(shares.values()))

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from esam_perception.tabletop.language import Phrase, TabletopObject, draw_false, draw_true
+from esam_perception.tabletop.language import (
+    FALSE_KINDS,
+    Phrase,
+    TabletopObject,
+    contradiction,
+    draw_false,
+    draw_true,
+)
 from esam_perception.training.data import SIDE, SceneCache
 from esam_perception.training.image_tower import patch_coverage, patch_names
 
 PHRASES = 8
-TRUE_SHARES = {"colour_category": 0.5, "category": 0.2, "colour": 0.1, "relation": 0.2}
+TRUE_KINDS = {"colour_category": 0.5, "category": 0.2, "colour": 0.1, "relation": 0.2}
 # In a crop, an object cut to less than this share of its visible pixels can no longer be named with certainty.
 KEPT_SHARE = 0.4
+
+
+@dataclass(frozen=True)
+class PhraseMixture:
+    """Shares of the kinds of true and false phrases. contradicted: how often a true relation is followed by its own
+    opposite, in place of any other false phrase."""
+
+    true: Mapping[str, float] = field(default_factory=lambda: TRUE_KINDS)
+    false: Mapping[str, float] = field(default_factory=lambda: FALSE_KINDS)
+    contradicted: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,18 +65,29 @@ def cropped(objects: tuple[TabletopObject, ...], whole: np.ndarray, crop: np.nda
     return tuple(kept)
 
 
-def draw_phrases(objects: tuple[TabletopObject, ...], rng: np.random.Generator) -> list[Phrase] | None:
+def draw_phrases(
+    objects: tuple[TabletopObject, ...], rng: np.random.Generator, mixture: PhraseMixture
+) -> list[Phrase] | None:
     """Half true, half false phrases about these objects; None where there is nothing to be said."""
-    phrases = []
-    for i in range(PHRASES):
-        phrase = draw_true(objects, rng, TRUE_SHARES) if i % 2 == 0 else draw_false(objects, rng)
-        if phrase is None:
+    phrases: list[Phrase] = []
+    for _ in range(PHRASES // 2):
+        true = draw_true(objects, rng, mixture.true)
+        if true is None:
             return None
-        phrases.append(phrase)
+        contradicted = mixture.contradicted and rng.random() < mixture.contradicted
+        opposite = contradiction(objects, true) if contradicted else None
+        phrases += [true, opposite or draw_false(objects, rng, mixture.false)]
     return phrases
 
 
-def draw_batch(cache: SceneCache, rng: np.random.Generator, count: int, side: int, patch: int) -> PhraseBatch:
+def draw_batch(
+    cache: SceneCache,
+    rng: np.random.Generator,
+    count: int,
+    side: int,
+    patch: int,
+    mixture: PhraseMixture = PhraseMixture(),
+) -> PhraseBatch:
     """A batch of `count` images of `side` x `side` px: whole, or one window for the batch on the patch grid."""
     free = (SIDE - side) // patch + 1
     corner = (int(rng.integers(free)), int(rng.integers(free)))
@@ -70,7 +99,7 @@ def draw_batch(cache: SceneCache, rng: np.random.Generator, count: int, side: in
             image, whole, objects = image[:, ::-1], whole[:, ::-1], mirrored(objects)
         instances = np.ascontiguousarray(whole[top : top + side, left : left + side])
         shown = cropped(objects, whole, instances)
-        phrases = draw_phrases(shown, rng) if any(o.visible for o in shown) else None
+        phrases = draw_phrases(shown, rng, mixture) if any(o.visible for o in shown) else None
         if phrases is None:
             continue
         highest = max(o.label for o in objects)

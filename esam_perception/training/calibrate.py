@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
         pipeline = Pipeline.from_profile(args.profile, args.device)
         judged, where = _judge(args, pipeline)
         verdict = fit_verdict(judged, where, args.false_accepts, args.false_rejects)
+        verdict = dataclasses.replace(verdict, region_window=pipeline.profile.verdict.region_window)
         profile = dataclasses.replace(pipeline.profile, verdict=verdict)
         profile = save_profile(profile, args.output)
     except (ProfileError, OffscreenGLError, ValueError, OSError) as error:

@@ -17,6 +17,8 @@ SCORE_BINS = 10
 # Of the false phrases: nothing of the scene in it, or one word of it that is wrong; relations are reported apart.
 RANDOM_NEGATIVES = ("absent_category", "absent_colour", "unknown_word")
 HARD_NEGATIVES = ("wrong_colour", "wrong_category")
+RELATIONS = ("relation", "false_relation")  # kinds of phrases
+WITHOUT_RELATIONS = "all without relations"
 
 
 @dataclass(frozen=True)
@@ -95,29 +97,36 @@ def _grouped(items: Iterable[Judged], key: Callable[[Judged], str]) -> dict[str,
 
 
 def summarise(judged: list[Judged]) -> dict:
-    """All figures: of true phrases per kind, size, occlusion and category; of false ones per kind and per difficulty
-    (AUC against all true ones); calibration of the ITM score."""
+    """All figures: of true phrases per kind, size, occlusion and category; of false ones per kind and per difficulty,
+    with the AUC against all true ones and, relations apart, against those of its sort (a false relation against true
+    relations, any other against the true phrases that name none); calibration of the ITM score."""
     true, false = [j for j in judged if j.true], [j for j in judged if not j.true]
-    positive = np.array([item.score for item in true])
 
     def of_false(items: list[Judged]) -> dict:
+        scores = np.array([item.score for item in items])
+        related = {item.kind in RELATIONS for item in items}
+        alike = [item.score for item in true if (item.kind in RELATIONS) in related]
         return {
             "phrases": len(items),
             "accepted": float(np.mean([item.verdict is Verdict.MATCH for item in items])),
             "rejected": float(np.mean([item.verdict is Verdict.NO_MATCH for item in items])),
-            "auc": area_under_curve(positive, np.array([item.score for item in items])),
+            "auc": area_under_curve(np.array([item.score for item in true]), scores),
+            "auc_relations_apart": area_under_curve(np.array(alike), scores),
         }
 
     def rows_of_true(groups: dict[str, list[Judged]], order: Callable = lambda pair: pair[0]) -> dict:
         return {name: _of_true(items) for name, items in sorted(groups.items(), key=order)}
 
-    kinds = {**_grouped(true, lambda j: j.kind), **({"all": true} if true else {})}
-    absent = _grouped(false, lambda j: j.kind)
+    kinds, absent = _grouped(true, lambda j: j.kind), _grouped(false, lambda j: j.kind)
+    for groups, items in ((kinds, true), (absent, false)):
+        if items:
+            groups["all"] = items
+        unrelated = [j for j in items if j.kind not in RELATIONS]
+        if 0 < len(unrelated) < len(items):
+            groups[WITHOUT_RELATIONS] = unrelated
     for name, members in (("random negatives", RANDOM_NEGATIVES), ("hard negatives", HARD_NEGATIVES)):
         if found := [j for j in false if j.kind in members]:
             absent[name] = found
-    if false:
-        absent["all"] = false
     # of the confidence, where the profile has a calibration
     known = [j for j in judged if not np.isnan(j.confidence)]
     calibrated = (
@@ -174,10 +183,14 @@ def _table_of_true(title: str, rows: dict) -> list[str]:
 def table(figures: dict) -> str:
     """The figures as Markdown tables."""
     lines = _table_of_true("true phrases", figures["true"])
-    lines += ["| false phrases | n | MATCH | NO_MATCH | AUC against all true ones |", "|---|---|---|---|---|"]
+    lines += [
+        "| false phrases | n | MATCH | NO_MATCH | AUC, relations apart | AUC against all true ones |",
+        "|---|---|---|---|---|---|",
+    ]
     for kind, row in figures["false"].items():
         lines.append(
-            f"| {kind} | {row['phrases']} | {row['accepted']:.3f} | {row['rejected']:.3f} | {row['auc']:.3f} |"
+            f"| {kind} | {row['phrases']} | {row['accepted']:.3f} | {row['rejected']:.3f} "
+            f"| {row['auc_relations_apart']:.3f} | {row['auc']:.3f} |"
         )
     lines.append("")
     lines += _table_of_true("visible pixels at 640x480", figures["size"])

@@ -89,6 +89,7 @@ def train_stage(
     if first >= steps:
         return
     sums: dict[str, Tensor | float] = {}
+    counted = 0
     saved = time.monotonic()
 
     def save(step: int) -> None:
@@ -112,9 +113,11 @@ def train_stage(
         for key, value in losses.items():
             # summed where it is: reading it would make the host wait for the GPU in every step
             sums[key] = sums.get(key, 0.0) + value.detach()
+        counted += 1  # after a resume, fewer than 50
         if (step + 1) % 50 == 0:
-            means = {key: round(float(total) / 50, 4) for key, total in sums.items()}
+            means = {key: round(float(total) / counted, 4) for key, total in sums.items()}
             sums.clear()
+            counted = 0
             progress.set_postfix(means, refresh=False)
             with open(curves, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step + 1, **means}) + "\n")

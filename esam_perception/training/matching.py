@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from esam_perception.blip_esam_itm import BlipEsamItm
 from esam_perception.losses import mask_iou
-from esam_perception.training.batches import PhraseBatch, draw_batch
+from esam_perception.training.batches import PhraseBatch, PhraseMixture, draw_batch
 from esam_perception.training.data import SceneCache
 from esam_perception.training.image_tower import PatchNames, change_light, to_pixels
 
@@ -47,10 +47,18 @@ class MatchingStage(nn.Module):
         named = (self.names,) if self.names is not None else ()
         return (*named, self.model.itm_head, self.model.vision_proj, self.model.text_proj)
 
-    def loss_of_scenes(self, cache: SceneCache, step: int, batch: int, side: int) -> dict[str, Tensor]:
-        """Losses of the batch of this step (see loop.train_stage); images of `side` px."""
-        rng = np.random.default_rng([20, step])
-        drawn = draw_batch(cache, rng, batch, side, self.model.visual_encoder.embeddings.patch_size)
+    def loss_of_scenes(
+        self,
+        cache: SceneCache,
+        step: int,
+        batch: int,
+        side: int,
+        mixture: PhraseMixture = PhraseMixture(),
+        stream: int = 20,
+    ) -> dict[str, Tensor]:
+        """Losses of the batch of this step (see loop.train_stage) of a stream of random numbers; images of `side` px."""
+        rng = np.random.default_rng([stream, step])
+        drawn = draw_batch(cache, rng, batch, side, self.model.visual_encoder.embeddings.patch_size, mixture)
         return self.loss_of_batch(drawn, rng)
 
     def loss_of_batch(self, drawn: PhraseBatch, rng: np.random.Generator) -> dict[str, Tensor]:

@@ -208,7 +208,8 @@ def train_own(
     write_profile(trained)
     judged = judge_images(Pipeline.from_profile(str(output), "cpu"), held_out, images, data)
     if len(judged) >= ENOUGH_PHRASES:
-        verdict = fit_verdict(judged, f"{len(held_out)} held-out images of {data.name}")
+        fitted = fit_verdict(judged, f"{len(held_out)} held-out images of {data.name}")
+        verdict = dataclasses.replace(fitted, region_window=profile.verdict.region_window)
     else:
         source = f"{profile.verdict.source}; not fitted again: only {len(judged)} phrases were held out"
         verdict = dataclasses.replace(profile.verdict, source=source)

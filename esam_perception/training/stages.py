@@ -1,4 +1,4 @@
-"""The three training stages of the tabletop profile, and the sizes of its two networks."""
+"""The training stages of the tabletop profile, and the sizes of its two networks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
 from esam_perception.mask_head import MaskDecoderSize, MaskHeadConfig
 from esam_perception.matching.configuration import BlipArchitecture, TowerSize, build_blip
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
+from esam_perception.tabletop.language import FALSE_KINDS
+from esam_perception.training.batches import PhraseMixture
 from esam_perception.training.data import SIDE, SceneCache
 from esam_perception.training.image_tower import ImageTowerStage
 from esam_perception.training.loop import Machine, train_stage
@@ -47,6 +49,13 @@ MASK_HEAD = MaskHeadConfig(96, MaskDecoderSize(depth=2, heads=4, mlp_dim=192, up
 # Sides of the images by the share of the steps that is done. Crops are cheaper than whole images; objects keep their
 # size in them.
 MATCHING_SIDES = ((0.0, 128), (0.3, 192), (0.8, SIDE))
+REFINEMENT_SIDES = ((0.0, 192), (0.4, SIDE))
+# Relations are learned last: both things must be found first. A relation beside its own opposite differs in nothing else.
+REFINEMENT_MIXTURE = PhraseMixture(
+    {"colour_category": 0.35, "category": 0.2, "colour": 0.05, "relation": 0.4},
+    {**FALSE_KINDS, "false_relation": 0.3},
+    contradicted=0.6,
+)
 
 
 def write_vocabulary(folder: Path) -> Path:
@@ -112,10 +121,26 @@ def train_matching(
     )
 
 
+def train_refinement(
+    work_dir: Path, cache: SceneCache, steps: int, machine: Machine = Machine(), batch: int = 24
+) -> None:
+    """Stage 3: goes on from stage 2 with larger images and more relations, the learning rate raised once more;
+    checkpoint `refinement.pt`."""
+    stage = new_matching_stage(work_dir)
+    stage.load_state_dict(torch.load(work_dir / "matching.pt", map_location="cpu", weights_only=True)["modules"])
+
+    def loss_of(step: int):
+        return stage.loss_of_scenes(cache, step, batch, _side(REFINEMENT_SIDES, step / steps), REFINEMENT_MIXTURE, 30)
+
+    train_stage(
+        "refinement", work_dir, stage, loss_of, steps, 8e-4, muon_rate=0.008, heads=stage.heads, machine=machine
+    )
+
+
 def train_segmentation(
     work_dir: Path, cache: SceneCache, steps: int, machine: Machine = Machine(), batch: int = 8
 ) -> None:
-    """Stage 3; checkpoint `segmentation.pt`."""
+    """Beside the others; checkpoint `segmentation.pt`."""
     torch.manual_seed(0)
     stage = SegmentationStage(EfficientSam(EFFICIENT_SAM))
     train_stage(

@@ -17,7 +17,7 @@ from pathlib import Path
 PRECISIONS = ("auto", "float32", "bfloat16")
 WORK_DIR = Path("esam_train")
 LAST_TRAINING_SEED = 800_000
-STAGES = ("data", "image-tower", "matching", "segmentation", "export")
+STAGES = ("data", "image-tower", "matching", "refinement", "segmentation", "export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenes", type=int, default=30000, help="training scenes, in hundreds (default: %(default)s)"
     )
     tabletop.add_argument("--image-tower-steps", type=int, default=9000, metavar="N", help="default: %(default)s")
+    tabletop.add_argument("--refinement-steps", type=int, default=1700, metavar="N", help="default: %(default)s")
     own = parser.add_argument_group("your own images (docs/own_data.md)")
     own.add_argument("--data", type=Path, metavar="DIR", help="a folder with annotations.json: images, masks, phrases")
     own.add_argument("--from", dest="base", default="auto", metavar="PROFILE",
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     # the two networks share nothing: one process each
     segmentation = _start_stage("segmentation", args)
     try:
-        for stage in ("image-tower", "matching"):
+        for stage in ("image-tower", "matching", "refinement"):
             if code := _start_stage(stage, args).wait():
                 return code
         if code := segmentation.wait():
@@ -137,7 +138,7 @@ def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
         str(args.threads),
     ]
     options += ["--device", args.device, "--precision", args.precision]
-    for name in ("image_tower_steps", "matching_steps", "segmentation_steps"):
+    for name in ("image_tower_steps", "matching_steps", "refinement_steps", "segmentation_steps"):
         options += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     command = [sys.executable, "-m", "esam_perception.cli", "train", args.profile, *options]
@@ -170,5 +171,7 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
         stages.train_image_tower(args.work_dir, cache, args.image_tower_steps, machine)
     elif stage == "matching":
         stages.train_matching(args.work_dir, cache, args.matching_steps, machine)
+    elif stage == "refinement":
+        stages.train_refinement(args.work_dir, cache, args.refinement_steps, machine)
     elif stage == "segmentation":
         stages.train_segmentation(args.work_dir, cache, args.segmentation_steps, machine)

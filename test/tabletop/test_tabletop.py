@@ -7,6 +7,7 @@ from esam_perception.tabletop.language import (
     FALSE_KINDS,
     RELATIONS,
     TabletopObject,
+    contradiction,
     draw_false,
     holds,
     named,
@@ -108,6 +109,19 @@ def test_phrases_are_what_they_claim():
             assert phrase.true == bool(phrase.labels)
             assert 4 not in phrase.labels, "an object that can hardly be seen is not named"
     assert kinds == {"colour_category", "category", "colour", "relation", *FALSE_KINDS}
+
+
+def test_the_contradiction_of_a_relation_is_false():
+    objects, found = make_objects(), 0
+    for seed in range(60):
+        for phrase in scene_phrases(objects, np.random.default_rng(seed)):
+            opposite = contradiction(objects, phrase) if phrase.true else None
+            if opposite is not None:
+                found += 1
+                assert phrase.kind == "relation" and opposite.text != phrase.text and not opposite.true
+                assert set(opposite.text.split()) - {"of", "in"} != set(phrase.text.split()) - {"of", "in"}
+                assert not is_true(opposite.text, objects), (phrase, opposite)
+    assert found > 20
 
 
 def test_false_phrases_come_in_their_shares():

@@ -45,6 +45,12 @@ def test_figures_are_counted_per_kind_size_occlusion_and_category():
     assert {name: row["phrases"] for name, row in figures["category"].items()} == {"key": 1, "mug": 1}
     # of the six pairs of a true and a hard false phrase, .9 wins both, .7 one, .2 none
     assert figures["false"]["hard negatives"]["auc"] == pytest.approx(3 / 6)
+    # relations apart, without the .7; a false relation only has that one against it
+    assert figures["false"]["hard negatives"]["auc_relations_apart"] == pytest.approx(2 / 4)
+    assert figures["false"]["false_relation"]["auc_relations_apart"] == 1.0
+    assert figures["false"]["all"]["auc_relations_apart"] == figures["false"]["all"]["auc"]
+    without = "all without relations"
+    assert (figures["true"][without]["phrases"], figures["false"][without]["phrases"]) == (2, 3)
     assert figures["false"]["random negatives"]["phrases"] == 1 and figures["false"]["all"]["phrases"] == 4
     text = table(figures)
     assert "| category | 2 | 0.500 |" in text and "| hard negatives | 2 | 0.500 |" in text

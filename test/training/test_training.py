@@ -13,6 +13,7 @@ from esam_perception.mask_head import MaskDecoderSize
 from esam_perception.segmentation import EfficientSam
 from esam_perception.tabletop.language import TabletopObject
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
+from esam_perception.training import stages
 from esam_perception.training.batches import cropped, draw_batch, mirrored
 from esam_perception.training.data import SHARD, SIDE, build_cache
 from esam_perception.training.image_tower import IGNORED, patch_coverage, patch_names
@@ -156,6 +157,17 @@ def test_matching_learns_with_muon_and_resumes_where_it_stopped(tmp_path):
     again = run(tmp_path / "whole", 100)
     for (name, a), (_, b) in zip(stage.named_parameters(), again.named_parameters()):
         assert torch.equal(a, b), name
+
+
+def test_refinement_goes_on_from_matching(tmp_path):
+    matching = stages.new_matching_stage(tmp_path)
+    with torch.no_grad():
+        matching.names.colour.bias.fill_(7)
+    torch.save({"modules": matching.state_dict()}, tmp_path / "matching.pt")
+    stages.train_refinement(tmp_path, FewScenes(3), 1, batch=2)
+    state = torch.load(tmp_path / "refinement.pt", weights_only=True)
+    assert state["step"] == 1 and (state["modules"]["names.colour.bias"] > 6.9).all()
+    assert not torch.equal(state["modules"]["model.itm_head.weight"], matching.model.itm_head.weight)
 
 
 def test_muon_takes_matrices_and_convolutions_alone_and_orthogonalises():
