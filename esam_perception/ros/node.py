@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -72,10 +73,12 @@ class EsamNode(LifecycleNode):
         self.create_subscription(msg.QueryArray, QUERIES_TOPIC, self._on_queries, QUERY_QOS)
         # several calls may wait at once, beside everything else
         self._locate_service = LocateService(self, parameters.value(self, "locate_queue"), ReentrantCallbackGroup())
-        self.create_timer(1.0, self._publish_diagnostics)
+        # the machine's clock: under use_sim_time the node's own stands still until somebody publishes /clock
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
         self._take_queries("parameter queries", lambda: parse_query_text(parameters.value(self, "queries")))
         if parameters.value(self, "autostart"):
-            self._starter = self.create_timer(0.0, self._start)
+            self._starter = self.create_timer(0.0, self._start, clock=steady)
 
     # lifecycle -------------------------------------------------------------------------------------------------
 
