@@ -1,7 +1,10 @@
 """/esam/locate beside a running stream, overload, and what the node says about its connections: real nodes over DDS."""
 
+import os
+import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +58,11 @@ def set_parameter(client, name, **value):
 
 def picture(width, colour=90):
     return np.full((48, width, 3), colour, np.uint8)
+
+
+def shared_memory(pid: int) -> set[str]:
+    """The files in /dev/shm that a process has mapped."""
+    return set(re.findall(r"/dev/shm/(\S+)", Path(f"/proc/{pid}/maps").read_text()))
 
 
 def test_frames_are_kept_for_questions_and_calls_wait_in_a_bounded_queue(start, tiny_profile, clip):
@@ -111,11 +119,14 @@ def test_frames_are_kept_for_questions_and_calls_wait_in_a_bounded_queue(start, 
     # SIGINT in the middle of a long inference: gone within 3 s, cleanly
     client.image_publisher.publish(image_message(picture(SLOW), "rgb8", client.next_header()))
     client.spin(1.0)
+    own = shared_memory(child.pid) - shared_memory(os.getpid())
+    assert own, "the node holds shared memory of its own while it runs"
     began = time.monotonic()
     child.signal(signal.SIGINT)
     while child.exit_code is None and time.monotonic() - began < 10:
         time.sleep(0.05)
     assert child.exit_code == 0 and time.monotonic() - began < 3.5, child.log_tail(20)
+    assert not own & set(os.listdir("/dev/shm"))
 
 
 def test_parameters_of_a_stream_and_nonsense_at_run_time(start, clip):
