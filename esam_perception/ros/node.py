@@ -196,6 +196,8 @@ class EsamNode(LifecycleNode):
         self._ending = True
         self._stop()
         super().destroy_node()
+        # rclpy leaves it to the garbage collector, which a thread at work keeps away: DDS and its shared memory would stay
+        self._state_machine.destroy_when_not_in_use()
 
     @property
     def is_inferring(self) -> bool:
