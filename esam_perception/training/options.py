@@ -13,6 +13,7 @@ from esam_perception.pipeline import Pipeline
 from esam_perception.prompting import KINDS, SOURCES
 from esam_perception.tabletop import Tabletop
 
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 ALPHAS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 KINDS_OF_PHRASES = ("colour_category", "category")
 ALONE = {"gradcam": "Grad-CAM alone", "mask_head": "mask head alone"}
@@ -36,6 +37,7 @@ def variants(most_points: int, with_mask_head: bool) -> list[Variant]:
             )
     found += [(f"at most {n} points", {"kind": "points", "max_points": n}, {}) for n in (1, 2, 3, 6)]
     found += [(f"sigma {sigma:g}", {"sigma": sigma}, {}) for sigma in (0.0, 0.5, 0.7, 1.0, 1.5)]
+    found += [(f"min_share {share:g}", {"min_share": share}, {}) for share in SHARES]
     found += [(f"at most {n} regions", {"max_regions": n}, {}) for n in (1, 2, 3)]
     found += [(f"alpha {alpha:g}", {}, {"alpha": alpha}) for alpha in ALPHAS]
     return found
@@ -45,8 +47,9 @@ def compare_options(pipeline: Pipeline, seeds: Sequence[int], size: tuple[int, i
     """Figures of every variant over the true phrases of the scenes of `seeds`, rendered at `size` (width, height).
 
     A row: options, phrases, pointing (the peak lies in an object that the phrase names), mean_iou and precision (share
-    with IoU >= 0.5) of the first segment, mean_iou_any (of the best of all segments), segments (mean number). Every
-    image is encoded once. Grad-CAM alone and the mask head alone, thresholded at a half, are rows too: what EfficientSAM
+    with IoU >= 0.5) of the first segment, mean_iou_any (of the best of all segments), segments (mean number),
+    wrong_segments (mean number of those with IoU < 0.5), all_found (of the phrases that name several objects, share of
+    those with a segment of IoU >= 0.5 for each). Every image is encoded once. Grad-CAM alone and the mask head alone, thresholded at a half, are rows too: what EfficientSAM
     adds. Raises OffscreenGLError.
     """
     own = pipeline.profile
@@ -82,40 +85,52 @@ def compare_options(pipeline: Pipeline, seeds: Sequence[int], size: tuple[int, i
     return [_row(name, np.array(found, float)) for name, found in results.items() if found]
 
 
-def _judge(phrase, match, instances: np.ndarray) -> tuple[bool, float, float, int]:
+def _judge(phrase, match, instances: np.ndarray) -> tuple[float, ...]:
     column, row = (int(value) for value in match.peak)
-    truths = [instances == label for label in phrase.labels]
-    ious = [max(float((t & s.mask).sum() / (t | s.mask).sum()) for t in truths) for s in match.segments]
-    return instances[row, column] in phrase.labels, ious[0] if ious else 0.0, max(ious, default=0.0), len(ious)
+    masks = [segment.mask for segment in match.segments]
+    return (instances[row, column] in phrase.labels, *_overlaps(phrase, masks, instances))
 
 
-def _judge_map(phrase, heat: np.ndarray, instances: np.ndarray) -> tuple[bool, float, float, int]:
+def _judge_map(phrase, heat: np.ndarray, instances: np.ndarray) -> tuple[float, ...]:
     """A map in 0..1 by itself: its peak, and what lies above a half as the only segment."""
     height, width = instances.shape
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     hit = instances[int((row + 0.5) * height / heat.shape[0]), int((column + 0.5) * width / heat.shape[1])]
-    found = resize_map(heat, height, width) > 0.5
-    ious = [float((t & found).sum() / (t | found).sum()) for t in (instances == label for label in phrase.labels)]
-    return hit in phrase.labels, max(ious), max(ious), 1
+    return (hit in phrase.labels, *_overlaps(phrase, [resize_map(heat, height, width) > 0.5], instances))
+
+
+def _overlaps(phrase, masks: Sequence[np.ndarray], instances: np.ndarray) -> tuple[float, ...]:
+    """IoU of the first mask, and of the best; how many there are, and how many are wrong; whether each of several objects
+    has one (NaN where the phrase names one object)."""
+    if not masks:
+        return 0.0, 0.0, 0, 0, 0.0 if len(phrase.labels) > 1 else np.nan
+    truths = [instances == label for label in phrase.labels]
+    ious = np.array([[(t & mask).sum() / (t | mask).sum() for t in truths] for mask in masks])
+    best = ious.max(1)
+    several = float((ious.max(0) >= 0.5).all()) if len(truths) > 1 else np.nan
+    return best[0], best.max(), len(masks), int((best < 0.5).sum()), several
 
 
 def _row(name: str, found: np.ndarray) -> dict:
-    hit, first, best, count = found.T
+    hit, first, best, count, wrong, several = found.T
+    several = several[~np.isnan(several)]
     return {
         "options": name, "phrases": len(found), "pointing": hit.mean(), "mean_iou": first.mean(),
         "precision": (first >= 0.5).mean(), "mean_iou_any": best.mean(), "segments": count.mean(),
+        "wrong_segments": wrong.mean(), "all_found": several.mean() if len(several) else np.nan,
     }  # fmt: skip
 
 
 def options_table(rows: list[dict]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| options | peak in the object | mean IoU, first segment | IoU >= 0.5 | mean IoU, any segment | segments |",
-        "|---|---|---|---|---|---|",
+        "| options | peak in the object | mean IoU, first segment | IoU >= 0.5 | mean IoU, any segment | segments | wrong ones "
+        "| several things: all found |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         lines.append(
             f"| {row['options']} | {row['pointing']:.3f} | {row['mean_iou']:.3f} | {row['precision']:.3f} "
-            f"| {row['mean_iou_any']:.3f} | {row['segments']:.2f} |"
+            f"| {row['mean_iou_any']:.3f} | {row['segments']:.2f} | {row['wrong_segments']:.2f} | {row['all_found']:.2f} |"
         )
     return "\n".join(lines)
