@@ -21,9 +21,10 @@ class PromptingOptions:
     source: the heat that prompts are drawn from: `gradcam`; `mask_head`, the probability that the profile's
     text-prompted mask head gives; `both`, their product. kind: `points`, `box`, or `box_and_points`. max_points: of one region, at most 6 (4 beside a box: EfficientSAM has
     six slots, a box takes two). sigma: of the Gaussian smoothing, in patches, 0 for none. suppression: after each
-    point, patches closer than this (Chebyshev distance, in patches) are out. min_share: patches from this share of the
-    highest smoothed value up are salient; what hangs together of them is a region. max_regions: how many regions are
-    asked about, the one with the peak first; each may give a segment.
+    point, patches closer than this (Chebyshev distance, in patches) are out. min_share: a region is what hangs together
+    around a peak of the smoothed map from this share of that peak's value up. max_regions: how many regions are asked
+    about, the one with the highest peak first; each may give a segment. further_share: from which share of the highest
+    peak on another one counts. A peak whose region would run into a higher one's is a shoulder of that, not a region.
     """
 
     kind: str = "points"
@@ -33,6 +34,7 @@ class PromptingOptions:
     min_share: float = 0.5
     max_regions: int = 1
     source: str = "gradcam"
+    further_share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -42,7 +44,8 @@ class PromptingOptions:
         most = PROMPT_SLOTS - 2 if self.kind == "box_and_points" else PROMPT_SLOTS
         if not 1 <= self.max_points <= most:
             raise ValueError(f"max_points must be in 1..{most} for prompts of kind {self.kind}, got {self.max_points}")
-        if self.sigma < 0 or self.suppression < 0 or not 0 < self.min_share <= 1 or self.max_regions < 1:
+        shares_fit = 0 < self.min_share <= 1 and 0 < self.further_share <= 1
+        if self.sigma < 0 or self.suppression < 0 or not shares_fit or self.max_regions < 1:
             raise ValueError(f"prompting options out of range: {self}")
 
 
@@ -106,11 +109,21 @@ def make_prompts(heatmap: np.ndarray, size: tuple[int, int], options: PromptingO
 
 
 def _regions(value: np.ndarray, options: PromptingOptions) -> list[np.ndarray]:
-    """The connected salient regions of a map in 0..1, bool [G, G'] each, by their highest value."""
-    count, labels = cv2.connectedComponents((value >= options.min_share).astype(np.uint8), connectivity=8)
-    regions = [labels == i for i in range(1, count)]
-    regions.sort(key=lambda region: -float(value[region].max()))
-    return regions[: options.max_regions]
+    """The salient regions of a map in 0..1, bool [G, G'] each, by their peaks."""
+    regions: list[np.ndarray] = []
+    free = value.copy()  # -1 where a region or the shoulder of one is
+    while len(regions) < options.max_regions:
+        row, column = np.unravel_index(int(free.argmax()), free.shape)
+        if regions and free[row, column] < options.further_share:
+            break
+        _, labels = cv2.connectedComponents(
+            (value >= options.min_share * value[row, column]).astype(np.uint8), connectivity=8
+        )
+        around = labels == labels[row, column]
+        if not any((around & region).any() for region in regions):
+            regions.append(around)
+        free[around] = -1
+    return regions
 
 
 def _peaks(value: np.ndarray, max_points: int, reach: int) -> np.ndarray:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,3 +102,20 @@ def test_a_flat_map_points_at_the_centre():
 def test_options_out_of_range_are_errors(wrong):
     with pytest.raises(ValueError):
         PromptingOptions(**wrong)
+
+
+def hills(*hills_: tuple[int, int, float]) -> np.ndarray:
+    """A 24 x 24 map of round hills (row, column, height)."""
+    rows, columns = np.mgrid[:24, :24]
+    return np.max([h * np.exp(-((rows - r) ** 2 + (columns - c) ** 2) / 8) for r, c, h in hills_], 0).astype(np.float32)
+
+
+def test_further_regions_stand_by_themselves():
+    options = PromptingOptions(max_points=1, sigma=0.0, max_regions=4, further_share=0.3)
+    apart = hills((5, 5, 1.0), (5, 18, 0.4), (18, 5, 0.2))
+    first, second = make_prompts(apart, (240, 240), options)  # the third hill is too low
+    assert first.points.tolist() == [[55, 55]] and second.points.tolist() == [[185, 55]]
+    assert second.salience == pytest.approx(0.4, abs=0.01)
+    assert len(make_prompts(apart, (240, 240), dataclasses.replace(options, further_share=0.5))) == 1
+    # the same hill on the slope of the highest one is its shoulder
+    assert len(make_prompts(hills((5, 5, 1.0), (5, 8, 0.6)), (240, 240), options)) == 1

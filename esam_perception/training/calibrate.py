@@ -19,7 +19,7 @@ from esam_perception.training.judging import Judged, calibration
 from esam_perception.verdict import VerdictOptions, confidence
 
 # A wrong "yes" costs a robot more than a "not sure".
-FALSE_ACCEPTED, TRUE_REJECTED = 0.035, 0.02
+FALSE_ACCEPTED, TRUE_REJECTED = 0.03, 0.02
 
 
 def log_odds(scores: Sequence[float]) -> np.ndarray:

@@ -27,7 +27,9 @@ DESCRIPTION = (
 )
 # Measured on validation scenes (docs/options.md): Grad-CAM and the mask head together point best, a box with points cuts
 # best, and agreement with their heat chooses the better candidate.
-PROMPTING = PromptingOptions(source="both", kind="box_and_points", max_points=3, sigma=0.7, max_regions=3)
+PROMPTING = PromptingOptions(
+    source="both", kind="box_and_points", max_points=3, sigma=0.7, max_regions=3, further_share=0.1
+)
 FUSION = FusionOptions(alpha=0.1, candidate_choice="agreement")
 # It has only seen things at the scale of whole images.
 REGION_WINDOW = 1.0

@@ -13,7 +13,7 @@ from esam_perception.pipeline import Pipeline
 from esam_perception.prompting import KINDS, SOURCES
 from esam_perception.tabletop import Tabletop
 
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
+MIN_SHARES, FURTHER_SHARES = (0.2, 0.3, 0.5, 0.7), (0.1, 0.15, 0.2, 0.3, 0.5)
 ALPHAS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 KINDS_OF_PHRASES = ("colour_category", "category")
 ALONE = {"gradcam": "Grad-CAM alone", "mask_head": "mask head alone"}
@@ -37,7 +37,8 @@ def variants(most_points: int, with_mask_head: bool) -> list[Variant]:
             )
     found += [(f"at most {n} points", {"kind": "points", "max_points": n}, {}) for n in (1, 2, 3, 6)]
     found += [(f"sigma {sigma:g}", {"sigma": sigma}, {}) for sigma in (0.0, 0.5, 0.7, 1.0, 1.5)]
-    found += [(f"min_share {share:g}", {"min_share": share}, {}) for share in SHARES]
+    found += [(f"min_share {share:g}", {"min_share": share}, {}) for share in MIN_SHARES]
+    found += [(f"further_share {share:g}", {"further_share": share}, {}) for share in FURTHER_SHARES]
     found += [(f"at most {n} regions", {"max_regions": n}, {}) for n in (1, 2, 3)]
     found += [(f"alpha {alpha:g}", {}, {"alpha": alpha}) for alpha in ALPHAS]
     return found

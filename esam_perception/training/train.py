@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         _run_stage(args.stage, args)
         return 0
     print(
-        f"training '{args.profile}' into {args.work_dir}: about four hours on two cores; safe to interrupt", flush=True
+        f"training '{args.profile}' into {args.work_dir}: about six hours on two cores; safe to interrupt", flush=True
     )
     _run_stage("data", args)
     # the two networks share nothing: one process each
