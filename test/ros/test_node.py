@@ -112,6 +112,23 @@ def test_a_frame_and_two_queries(client, told):
     assert timing.total > timing.blip_image > 0 and timing.gradcam > 0 and timing.sam_image > 0 and timing.publish > 0
 
 
+def test_two_things_that_fit_one_phrase_are_two_segments_with_their_margin(client, clip):
+    frame = clip[2]
+    (phrase,) = {p for p in frame.phrases if p.text == "the cyan object"}
+    truths = [frame.instances == label for label in phrase.labels]
+    assert len(truths) == 2
+    client.ask(phrase.text)
+    array = client.show(frame.image)
+    segments = array.matches[0].segments
+    assert array.matches[0].verdict == msg.Match.MATCH and [segment.label for segment in segments] == [1, 2]
+    overlaps = np.array([[overlap(image_to_rgb(s.mask)[..., 0] > 0, truth) for truth in truths] for s in segments])
+    assert sorted(overlaps.argmax(1)) == [0, 1] and (overlaps.max(1) > 0.6).all(), overlaps
+    assert segments[0].salience == 1.0 and 0.2 < segments[1].salience < 1.0
+    labels = image_to_rgb(client.image_of("mask", array))[..., 0]
+    for segment, place in zip(segments, overlaps.argmax(1)):
+        assert overlap(labels == segment.label, truths[place]) > 0.6
+
+
 def test_no_active_query_gives_an_empty_array_not_silence(client, clip):
     client.ask("")
     assert client.active[-1].queries == []
