@@ -139,7 +139,10 @@ def extremes(judged: list[Judged], count: int) -> list[Judged]:
     """The best and the worst true phrases by IoU (of different scenes), and the false ones that scored highest."""
 
     def spread(items: list[Judged]) -> list[Judged]:
-        return list({item.seed: item for item in reversed(items)}.values())[::-1][:count]
+        first: dict[int, Judged] = {}
+        for item in items:
+            first.setdefault(item.seed, item)
+        return list(first.values())[:count]
 
     true = sorted((j for j in judged if j.true), key=lambda j: -j.iou)
     false = sorted((j for j in judged if not j.true), key=lambda j: -j.score)

@@ -68,6 +68,9 @@ def test_extremes_are_of_different_scenes():
     found = extremes(judged, 2)
     assert [round(j.iou, 1) for j in found[:2]] == [0.9, 0.7] and [round(j.iou, 1) for j in found[2:4]] == [0.0, 0.2]
     assert [round(j.score, 1) for j in found[4:]] == [0.4, 0.3]
+    # the worst of all, though its scene has good ones too
+    worst = [true(0.9, iou, seed=seed) for iou, seed in ((0.0, 0), (1.0, 0), (0.3, 1), (0.4, 1), (0.5, 2))]
+    assert [j.iou for j in extremes(worst, 2)[2:]] == [0.0, 0.3]
 
 
 def test_what_hides_an_object_is_known(tabletop):
