@@ -49,8 +49,8 @@ def encode_image(vision_model: nn.Module, pixels: Tensor, corner: tuple[int, int
         attention = layer.self_attn
         batch, tokens, width = hidden.shape
         qkv = attention.qkv(layer.layer_norm1(hidden)).view(batch, tokens, 3, attention.num_heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        context = F.scaled_dot_product_attention(query, key, value)
+        # the attention reads keys and values many times: in one piece they are faster, the copy counted in
+        context = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4).contiguous())
         hidden = hidden + attention.projection(context.transpose(1, 2).reshape(batch, tokens, width))
         hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
     return vision_model.post_layernorm(hidden)

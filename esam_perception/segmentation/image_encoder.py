@@ -36,8 +36,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        query, key, value = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        context = F.scaled_dot_product_attention(query, key, value)
+        qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        # the attention reads keys and values many times: in one piece they are faster, the copy counted in
+        context = F.scaled_dot_product_attention(*qkv.contiguous())
         return self.proj(context.transpose(1, 2).reshape(batch, tokens, width))
 
 
