@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from esam_perception.fusion import FusionOptions
 from esam_perception.profiles import Profile, WeightsFile, write_profile
-from esam_perception.prompting import PromptingOptions
 from esam_perception.training import data, stages
 from esam_perception.training.calibrate import fit_verdict
 from esam_perception.training.evaluate import evaluate
@@ -25,11 +24,7 @@ DESCRIPTION = (
     "Small BLIP-ITM and EfficientSAM trained from scratch on this package's simulated tabletop. It knows 32 household "
     "categories, 12 colours and nothing else; it is not meant for photographs."
 )
-# Measured on validation scenes (docs/options.md): Grad-CAM and the mask head together point best, a box with points cuts
-# best, and agreement with their heat chooses the better candidate.
-PROMPTING = PromptingOptions(
-    source="both", kind="box_and_points", max_points=3, sigma=0.7, max_regions=3, further_share=0.1
-)
+# Measured on validation scenes (docs/options.md): agreement with the heat chooses the better candidate.
 FUSION = FusionOptions(alpha=0.1, candidate_choice="agreement")
 # It has only seen things at the scale of whole images.
 REGION_WINDOW = 1.0
@@ -73,15 +68,14 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
     vocab = stages.write_vocabulary(output)
     matching = stages.new_matching_stage(work_dir)
     segmenter = torch.nn.ModuleDict({"model": EfficientSam(stages.EFFICIENT_SAM)})
-    steps = {}
-    last = "refinement" if (work_dir / "refinement.pt").exists() else "matching"
-    for name, module in ((last, matching), ("segmentation", segmenter)):
+    # what the logs say last; the checkpoint of an interrupted run is not quite as far
+    steps = {log.stem: _last_line(log) for log in sorted(work_dir.glob("*.jsonl"))}
+    blip, segmentation = stages.last_stages(work_dir)
+    for name, module in ((blip, matching), (segmentation, segmenter)):
         state = torch.load(work_dir / f"{name}.pt", map_location="cpu", weights_only=True)
         module.load_state_dict(state["modules"])
-        steps[name] = {**_last_line(work_dir / f"{name}.jsonl"), "step": state["step"]}
-    for name in ("image_tower", "matching"):
-        if name not in steps:
-            steps[name] = _last_line(work_dir / f"{name}.jsonl")
+        if name in steps:  # the mean of cycles has no log of its own
+            steps[name]["step"] = state["step"]
     profile = Profile(
         name="tabletop",
         description=DESCRIPTION,
@@ -93,7 +87,7 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
         mask_head=dataclasses.asdict(stages.MASK_HEAD),
         mask_head_weights=save_weights(matching.model.mask_head.state_dict(), output / "mask_head.safetensors"),
         vocab=vocab.name,
-        prompting=PROMPTING,
+        prompting=stages.PROMPTING,
         fusion=FUSION,
         verdict=VerdictOptions(source="defaults, not fitted", region_window=REGION_WINDOW),
         training={

@@ -1,4 +1,4 @@
-"""Stage 3: the small EfficientSAM learns masks from clicks and boxes on whole scenes."""
+"""EfficientSAM learns masks: from clicks and boxes on whole scenes, then from prompts of real heatmaps too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from esam_perception.blip_esam_itm import FOCAL_WEIGHT
 from esam_perception.losses import dice_loss, focal_loss, mask_iou
 from esam_perception.training.data import SceneCache
+from esam_perception.training.heat_prompts import HeatPrompts
 from esam_perception.training.image_tower import change_light
 
 PROMPTS = 5
@@ -44,15 +45,15 @@ def draw_prompt(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
 
 
 class SegmentationStage(nn.Module):
-    """EfficientSAM with its losses."""
+    """EfficientSAM with its losses. heat: where half of the images have their prompts from, as far as it gives some."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, heat: HeatPrompts | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._heat = model, heat
 
-    def loss_of_clicks(self, cache: SceneCache, step: int, batch: int) -> dict[str, Tensor]:
-        """Losses of the batch of this step (see loop.train_stage)."""
-        rng = np.random.default_rng([30, step])
+    def loss_of_clicks(self, cache: SceneCache, step: int, batch: int, stream: int = 30) -> dict[str, Tensor]:
+        """Losses of the batch of this step (see loop.train_stage) of a stream of random numbers."""
+        rng = np.random.default_rng([stream, step])
         images, masks, points, labels = [], [], [], []
         while len(images) < batch:
             image, instances, objects = cache[int(rng.integers(len(cache)))]
@@ -62,12 +63,16 @@ class SegmentationStage(nn.Module):
             if rng.random() < 0.5:
                 image, instances = image[:, ::-1], instances[:, ::-1]
             images.append(image)
-            for _ in range(PROMPTS):
-                mask = instances == seen[rng.integers(len(seen))].label
-                prompt = draw_prompt(mask, rng)
-                masks.append(mask)
-                points.append(prompt[0])
-                labels.append(prompt[1])
+            prompts = []
+            if self._heat is not None and rng.random() < 0.5:
+                prompts = self._heat.draw(image, instances, seen, rng)[:PROMPTS]
+            while len(prompts) < PROMPTS:
+                label = seen[rng.integers(len(seen))].label
+                prompts.append((*draw_prompt(instances == label, rng), label))
+            for own_points, own_labels, label in prompts:
+                masks.append(instances == label)
+                points.append(own_points)
+                labels.append(own_labels)
         device = next(self.parameters()).device
         pixels = torch.from_numpy(change_light(np.stack(images), rng)).to(device).permute(0, 3, 1, 2).float() / 255
         side, shape = pixels.shape[-1], (batch, PROMPTS, POINTS)

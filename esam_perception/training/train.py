@@ -17,7 +17,7 @@ from pathlib import Path
 PRECISIONS = ("auto", "float32", "bfloat16")
 WORK_DIR = Path("esam_train")
 LAST_TRAINING_SEED = 800_000
-STAGES = ("data", "image-tower", "matching", "refinement", "segmentation", "export")
+STAGES = ("data", "image-tower", "matching", "refinement", "segmentation", "segmentation-refinement", "export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenes", type=int, default=30000, help="training scenes, in hundreds (default: %(default)s)"
     )
     tabletop.add_argument("--image-tower-steps", type=int, default=9000, metavar="N", help="default: %(default)s")
-    tabletop.add_argument("--refinement-steps", type=int, default=1700, metavar="N", help="default: %(default)s")
+    tabletop.add_argument("--refinement-steps", type=int, default=1700, metavar="N",
+                          help="of each of its cycles (default: %(default)s)")  # fmt: skip
+    tabletop.add_argument("--segmentation-refinement-steps", type=int, default=1500, metavar="N",
+                          help="default: %(default)s")  # fmt: skip
     own = parser.add_argument_group("your own images (docs/own_data.md)")
     own.add_argument("--data", type=Path, metavar="DIR", help="a folder with annotations.json: images, masks, phrases")
     own.add_argument("--from", dest="base", default="auto", metavar="PROFILE",
@@ -73,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
         _run_stage(args.stage, args)
         return 0
     print(
-        f"training '{args.profile}' into {args.work_dir}: about six hours on two cores; safe to interrupt", flush=True
+        f"training '{args.profile}' into {args.work_dir}: about eight hours on two cores; safe to interrupt", flush=True
     )
     _run_stage("data", args)
-    # the two networks share nothing: one process each
+    # the two networks share nothing until EfficientSAM learns from BLIP's heatmaps: one process each
     segmentation = _start_stage("segmentation", args)
     try:
         for stage in ("image-tower", "matching", "refinement"):
@@ -88,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
         if segmentation.poll() is None:
             segmentation.terminate()
             segmentation.wait()
+    if code := _start_stage("segmentation-refinement", args).wait():
+        return code
     _run_stage("export", args)
     print(f"done in {(time.monotonic() - began) / 60:.0f} min", flush=True)
     return 0
@@ -138,8 +143,8 @@ def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
         str(args.threads),
     ]
     options += ["--device", args.device, "--precision", args.precision]
-    for name in ("image_tower_steps", "matching_steps", "refinement_steps", "segmentation_steps"):
-        options += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    for name in STAGES[1:-1]:
+        options += [f"--{name}-steps", str(getattr(args, f"{name.replace('-', '_')}_steps"))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     command = [sys.executable, "-m", "esam_perception.cli", "train", args.profile, *options]
     return subprocess.Popen(command, env=environment)
@@ -175,3 +180,5 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
         stages.train_refinement(args.work_dir, cache, args.refinement_steps, machine)
     elif stage == "segmentation":
         stages.train_segmentation(args.work_dir, cache, args.segmentation_steps, machine)
+    elif stage == "segmentation-refinement":
+        stages.train_segmentation_refinement(args.work_dir, cache, args.segmentation_refinement_steps, machine)

@@ -10,12 +10,14 @@ import torch
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
 from esam_perception.cli import main
 from esam_perception.mask_head import MaskDecoderSize
+from esam_perception.pipeline import Pipeline
 from esam_perception.segmentation import EfficientSam
 from esam_perception.tabletop.language import TabletopObject
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
 from esam_perception.training import stages
 from esam_perception.training.batches import cropped, draw_batch, mirrored
 from esam_perception.training.data import SHARD, SIDE, build_cache
+from esam_perception.training.heat_prompts import HeatPrompts
 from esam_perception.training.image_tower import IGNORED, patch_coverage, patch_names
 from esam_perception.training.curves import read_curve, write_curves
 from esam_perception.training.loop import Machine, train_stage
@@ -159,15 +161,58 @@ def test_matching_learns_with_muon_and_resumes_where_it_stopped(tmp_path):
         assert torch.equal(a, b), name
 
 
-def test_refinement_goes_on_from_matching(tmp_path):
+def test_refinement_goes_on_from_matching_in_cycles(tmp_path):
     matching = stages.new_matching_stage(tmp_path)
     with torch.no_grad():
         matching.names.colour.bias.fill_(7)
     torch.save({"modules": matching.state_dict()}, tmp_path / "matching.pt")
+    assert stages.last_stages(tmp_path) == ("matching", "segmentation")
     stages.train_refinement(tmp_path, FewScenes(3), 1, batch=2)
-    state = torch.load(tmp_path / "refinement.pt", weights_only=True)
-    assert state["step"] == 1 and (state["modules"]["names.colour.bias"] > 6.9).all()
-    assert not torch.equal(state["modules"]["model.itm_head.weight"], matching.model.itm_head.weight)
+    before = matching.state_dict()
+    for name in ("refinement_1", "refinement_2"):
+        state = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        assert state["step"] == 1 and (state["modules"]["names.colour.bias"] > 6.9).all()
+        assert not torch.equal(state["modules"]["model.itm_head.weight"], before["model.itm_head.weight"])
+        before = state["modules"]
+    # what is shipped is the mean of the cycles
+    assert stages.last_stages(tmp_path) == ("refinement", "segmentation")
+    cycles = [torch.load(tmp_path / f"refinement_{i}.pt", weights_only=True)["modules"] for i in (1, 2)]
+    mean = (cycles[0]["model.itm_head.weight"] + cycles[1]["model.itm_head.weight"]) / 2
+    learned = stages.trained_matcher(tmp_path, "refinement", torch.device("cpu"))
+    torch.testing.assert_close(learned.model.itm_head.weight, mean)
+
+
+def test_prompts_of_heatmaps_are_about_the_thing_under_them():
+    pipeline = Pipeline.from_profile("tabletop", "cpu")
+    heat = HeatPrompts(pipeline._matcher, pipeline.profile.prompting)
+    kinds = set()
+    for i, (image, instances, objects) in enumerate(FewScenes()):
+        drawn = heat.draw(image, instances, objects, np.random.default_rng(i))
+        for points, labels, label in drawn:
+            assert points.shape == (6, 2) and label in (1, 2, 3) and (points[labels == -1] == -1).all()
+            kinds.add(tuple(labels.astype(int)))
+            inside = points[labels == 1].astype(int)
+            under = np.bincount(instances[inside[:, 1], inside[:, 0]], minlength=4)
+            assert under[label] == under.max() > 0
+    assert kinds and all(kind[:3] == (2, 3, 1) for kind in kinds)
+    assert not heat.draw(
+        np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8), (), np.random.default_rng(0)
+    )
+    with pytest.raises(ValueError, match="points"):
+        HeatPrompts(pipeline._matcher, dataclasses.replace(pipeline.profile.prompting, kind="box"))
+
+
+def test_segmentation_goes_on_with_prompts_of_heatmaps(tmp_path):
+    torch.save({"modules": stages.new_matching_stage(tmp_path).state_dict()}, tmp_path / "refinement_1.pt")
+    segmenter = SegmentationStage(EfficientSam(stages.EFFICIENT_SAM)).state_dict()
+    torch.save({"modules": segmenter}, tmp_path / "segmentation.pt")
+    stages.train_segmentation_refinement(tmp_path, FewScenes(3), 2, batch=2)
+    after = torch.load(tmp_path / "segmentation_refinement.pt", weights_only=True)["modules"]
+    assert after.keys() == segmenter.keys()  # BLIP is asked, not trained
+    changed = [name for name in after if not torch.equal(after[name], segmenter[name])]
+    assert changed
+    # two warm-up steps: still near what stage 4 learned
+    assert all((after[name] - segmenter[name]).abs().max() < 0.05 for name in changed)
 
 
 def test_muon_takes_matrices_and_convolutions_alone_and_orthogonalises():
