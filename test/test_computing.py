@@ -41,11 +41,13 @@ def test_bfloat16_says_what_float32_says(pairs):
     for exact, rounded in pairs:
         assert rounded.itm_score == pytest.approx(exact.itm_score, abs=0.01)
         assert correlation(exact.gradcam, rounded.gradcam) > 0.999
-    # masks and fused maps: a cell of the heat at the very edge of a region may be in it for the one and not for the
-    # other, and moves a prompt by a cell
-    overlap = np.array([overlap_of(exact.segments[0].mask, rounded.segments[0].mask) for exact, rounded in pairs])
-    assert overlap.min() > 0.95 and np.mean(overlap > 0.99) > 0.95
+    # A cell of the heat at the very edge of a region may be in it for the one and not for the other, which moves a prompt
+    # by a cell: rarely, and never to another thing. The same prompts give the same masks.
+    segments = [(exact.segments[0], rounded.segments[0]) for exact, rounded in pairs]
+    overlap = np.array([overlap_of(a.mask, b.mask) for a, b in segments])
+    same = np.array([np.array_equal(a.prompt_points, b.prompt_points) for a, b in segments])
     fused = np.array([correlation(exact.heatmap, rounded.heatmap) for exact, rounded in pairs])
+    assert overlap[same].min() > 0.99 and overlap.min() > 0.9 and np.mean(overlap > 0.99) > 0.95
     assert fused.min() > 0.95 and np.mean(fused > 0.999) > 0.95
 
 
