@@ -35,6 +35,7 @@ from esam_perception.ros.health import Health, NodeState
 from esam_perception.ros.locate_service import LocateService
 from esam_perception.ros.outputs import Outputs
 from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_of_message
+from esam_perception.ros.spinning import spin
 from esam_perception.ros.stream import Stream
 from esam_perception.ros.targets import Targets
 from esam_perception.types import Located, Query
@@ -398,7 +399,7 @@ def main(args: list[str] | None = None) -> int:
     executor = MultiThreadedExecutor(num_threads=2 + parameters.value(node, "locate_queue"))
     executor.add_node(node)
     try:
-        executor.spin()
+        spin(executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

@@ -1,0 +1,21 @@
+"""Spinning an executor of several threads, in which one may destroy what the others are about to wait for."""
+
+from __future__ import annotations
+
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import Executor
+
+
+def spin(executor: Executor) -> None:
+    """Spin until the executor's context ends.
+
+    rclpy's executor lists what to wait for and then waits; where a callback in another thread destroys a subscription in
+    between (deactivate does), it raises InvalidHandle (ros2/rclpy issues 1142 and 1206, open). That must not end the node:
+    nothing was taken yet, and the next turn no longer lists what is gone.
+    """
+    while executor.context.ok():
+        try:
+            executor.spin()
+            return
+        except InvalidHandle:
+            continue
