@@ -3,27 +3,27 @@
 Then ask: ros2 topic pub --once /esam/query std_msgs/msg/String "{data: 'the red mug; a banana'}"
 """
 
-import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    PopLaunchConfigurations,
+    PushLaunchConfigurations,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from esam_perception.ros.distro import transport_environment
+
 SHARE = Path(get_package_share_directory("esam_perception"))
 
 
 def generate_launch_description():
-    # as in esam.launch.py: one camera frame must fit into Fast DDS' shared memory; what the user has set stays
-    old, new = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
-    environment = {}
-    if not os.environ.get(old) and not os.environ.get(new):
-        name = old if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else new
-        environment[name] = str(SHARE / "config" / "fastdds.xml")
     camera = Node(
         package="esam_perception",
         executable="simulated_camera",
@@ -33,7 +33,7 @@ def generate_launch_description():
             "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
             "scene_period": ParameterValue(LaunchConfiguration("scene_period"), value_type=float),
         }],
-        additional_env=environment,
+        additional_env=transport_environment(SHARE / "config" / "fastdds.xml"),
         output="screen",
     )  # fmt: skip
     perception = IncludeLaunchDescription(
@@ -49,6 +49,7 @@ def generate_launch_description():
         }.items(),
     )
     return LaunchDescription([
+        PushLaunchConfigurations(),  # and popped below: whatever is launched after this knows nothing of these values
         DeclareLaunchArgument("model", default_value="tabletop", description="tabletop was trained on these scenes"),
         DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, or cuda[:N]"),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
@@ -58,4 +59,5 @@ def generate_launch_description():
         DeclareLaunchArgument("scene_period", default_value="20.0", description="seconds of a scene; 0: one scene"),
         camera,
         perception,
+        PopLaunchConfigurations(),
     ])  # fmt: skip

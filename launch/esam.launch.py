@@ -3,22 +3,27 @@
 An argument that is given wins over params_file; one that is not given leaves the parameter as params_file says.
 """
 
-import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    PopLaunchConfigurations,
+    PushLaunchConfigurations,
+)
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from esam_perception.ros.distro import distro_name, transport_environment
 
 SHARE = Path(get_package_share_directory("esam_perception"))
 # Arguments that are parameters of the node too.
 BOOLEANS = ("use_sim_time", "autostart")
-STRINGS = ("image", "depth", "camera_info", "image_transport", "model", "device")
-# Where Fast DDS looks for its profile: older distros know the old name alone, newer ones warn of it.
-FASTDDS_VARIABLES = {"new": "FASTDDS_DEFAULT_PROFILES_FILE", "old": "FASTRTPS_DEFAULT_PROFILES_FILE"}
-OLD_DISTROS = ("humble", "iron", "jazzy")
+STRINGS = ("image", "depth", "camera_info", "image_transport", "reliability", "target_frame", "model", "device")
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 # What config/esam.rviz shows, by the names it has without a namespace.
 SHOWN = ("overlay", "overlay/compressed", "mask", "heatmap", "targets", "target_poses", "points")
 
@@ -32,6 +37,9 @@ def generate_launch_description():
 
     return LaunchDescription([
         OpaqueFunction(function=note_given),
+        # and popped below: in a file that includes this one twice, the second time must not take the defaults that were
+        # filled in the first time for what the user gave
+        PushLaunchConfigurations(),
         DeclareLaunchArgument("namespace", default_value="", description="puts esam/... topics below it"),
         DeclareLaunchArgument("cameras", default_value="",
                               description="names, separated by commas: one node each, in a namespace of its name; topics "
@@ -40,11 +48,16 @@ def generate_launch_description():
                               description="the node's parameters"),
         DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
         DeclareLaunchArgument("autostart", default_value="true", description="configure and activate at start"),
-        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+        DeclareLaunchArgument("log_level", default_value="info",
+                              description="of the node's own log: debug, info, warn, error or fatal"),
         DeclareLaunchArgument("image", default_value="/camera/image_raw", description="topic of the camera's images"),
         DeclareLaunchArgument("depth", default_value="", description="topic of registered depth images; empty: off"),
         DeclareLaunchArgument("camera_info", default_value="", description="topic of intrinsics; empty: beside image"),
         DeclareLaunchArgument("image_transport", default_value="raw", description="raw, or compressed"),
+        DeclareLaunchArgument("reliability", default_value="best_effort",
+                              description="of the image and depth subscriptions: best_effort, or reliable"),
+        DeclareLaunchArgument("target_frame", default_value="",
+                              description="frame of esam/targets and esam/target_poses, by TF; empty: the image's"),
         DeclareLaunchArgument("model", default_value="auto",
                               description="tabletop, blip_base, blip_large, auto, or a directory"),
         DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, or cuda[:N]"),
@@ -53,6 +66,7 @@ def generate_launch_description():
         DeclareLaunchArgument("fastdds_profile", default_value=str(SHARE / "config" / "fastdds.xml"),
                               description="XML with shared memory for large images; empty: none"),
         OpaqueFunction(function=lambda context: start(context.launch_configurations, given)),
+        PopLaunchConfigurations(),
     ])  # fmt: skip
 
 
@@ -95,7 +109,7 @@ def start_one(arguments, given):
             name="esam",
             namespace=namespace,
             parameters=[arguments["params_file"], overrides],
-            arguments=["--ros-args", "--log-level", arguments["log_level"]],
+            arguments=["--ros-args", "--log-level", log_level(namespace, arguments)],
             additional_env=environment,
             output="screen",
             respawn=is_true("respawn", arguments["respawn"]),
@@ -107,10 +121,21 @@ def start_one(arguments, given):
     return nodes
 
 
+def log_level(namespace, arguments):
+    """LOGGER:=LEVEL for the node's own logger: a level alone would turn on ROS' logs too, a thousand lines a minute.
+
+    The logger's name holds the namespace, and PushRosNamespace of a file that includes this one puts its own before it."""
+    level = arguments["log_level"].lower()
+    if level not in LOG_LEVELS:
+        raise ValueError(f"launch argument log_level is '{level}', it must be one of: {', '.join(LOG_LEVELS)}")
+    names = f"{arguments.get('ros_namespace', '')}/{namespace}/esam".split("/")
+    return f"{'.'.join(name for name in names if name)}:={level}"
+
+
 def rviz(namespace, use_sim_time, environment):
     """RViz with config/esam.rviz, or a line that says how to get it."""
     if "rviz2" not in get_packages_with_prefixes():
-        distro = os.environ.get("ROS_DISTRO", "<distro>")
+        distro = distro_name() or "<distro>"
         return LogInfo(msg=f"rviz2 is not installed: sudo apt-get install -y ros-{distro}-rviz2")
     remappings = [(f"/esam/{topic}", f"/{namespace}/esam/{topic}") for topic in SHOWN if namespace]
     return Node(
@@ -122,19 +147,6 @@ def rviz(namespace, use_sim_time, environment):
         additional_env=environment,
         output="log",
     )
-
-
-def transport_environment(profile):
-    """Variables for processes that pass large images on. What the user has set stays."""
-    wanted = {
-        # large images: keep freed memory instead of giving it back and asking for it again with every frame
-        "MALLOC_TRIM_THRESHOLD_": "268435456",
-        "MALLOC_MMAP_THRESHOLD_": "268435456",
-        "MALLOC_TOP_PAD_": "67108864",
-    }
-    if profile and not any(os.environ.get(name) for name in FASTDDS_VARIABLES.values()):
-        wanted[FASTDDS_VARIABLES["old" if os.environ.get("ROS_DISTRO") in OLD_DISTROS else "new"]] = profile
-    return {name: value for name, value in wanted.items() if not os.environ.get(name)}
 
 
 def is_true(name, text):

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from esam_perception.ros.distro import transport_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 # Fast DDS reads its profile once per process, with the first participant, whichever test makes it; without it images get
-# lost. FASTRTPS_...: the name that older distros know
-OLD_DISTRO = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
-if not (os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE") or os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE")):
-    variable = "FASTRTPS_DEFAULT_PROFILES_FILE" if OLD_DISTRO else "FASTDDS_DEFAULT_PROFILES_FILE"
-    os.environ[variable] = str(ROOT / "config" / "fastdds.xml")
+# lost.
+os.environ.update(transport_environment(ROOT / "config" / "fastdds.xml"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The launch files, read, and run over stand-ins: the launch package is not on PyPI, so it cannot execute them here."""
+"""The launch files, read, and run over stand-ins: launch is not on PyPI. Where it is installed, test_launch_real.py uses it."""
 
 import ast
 import os
@@ -9,13 +9,14 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import yaml
 
+from esam_perception.ros.distro import transport_environment
 from test.conftest import ROOT
 
 # The public contract: argument names and defaults of esam.launch.py (None: a path inside the installed package).
 CONTRACT = {
     "namespace": "", "cameras": "", "params_file": None, "use_sim_time": "false", "autostart": "true", "log_level": "info",
-    "image": "/camera/image_raw", "depth": "", "camera_info": "", "image_transport": "raw", "model": "auto",
-    "device": "auto", "rviz": "false", "respawn": "false", "fastdds_profile": None,
+    "image": "/camera/image_raw", "depth": "", "camera_info": "", "image_transport": "raw",
+    "reliability": "best_effort", "target_frame": "", "model": "auto", "device": "auto", "rviz": "false", "respawn": "false", "fastdds_profile": None,
 }  # fmt: skip
 
 
@@ -89,14 +90,17 @@ def load(share, monkeypatch):
     """A function of a launch file's name to its module, over stand-ins for launch and what goes with it."""
     names = {
         "launch": ("LaunchDescription",),
-        "launch.actions": ("DeclareLaunchArgument", "IncludeLaunchDescription", "LogInfo", "OpaqueFunction"),
+        "launch.actions": (
+            "DeclareLaunchArgument", "IncludeLaunchDescription", "LogInfo", "OpaqueFunction", "PopLaunchConfigurations",
+            "PushLaunchConfigurations",
+        ),
         "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
         "launch.substitutions": ("LaunchConfiguration",),
         "launch_ros": (),
         "launch_ros.actions": ("Node",),
         "launch_ros.parameter_descriptions": ("ParameterValue",),
         "ament_index_python": (),
-    }
+    }  # fmt: skip
     for module, classes in names.items():
         stand_in = ModuleType(module)
         for name in classes:
@@ -114,15 +118,24 @@ def load(share, monkeypatch):
     return load
 
 
-def launch(module, **given) -> list:
-    """What esam.launch.py starts when these arguments are given, as launch does it: defaults filled in by the way."""
-    context = SimpleNamespace(launch_configurations=dict(given))
-    started = []
+def launch(module, context=None, **given) -> list:
+    """What esam.launch.py starts when these arguments are given, as launch does it: defaults filled in by the way.
+
+    context: of a file that includes it; what is given, and what the file leaves behind, stays in there."""
+    context = context or SimpleNamespace(launch_configurations={})
+    context.launch_configurations.update(given)
+    started, pushed = [], []
     for action in module.generate_launch_description().args[0]:
-        if type(action).__name__ == "DeclareLaunchArgument":
-            context.launch_configurations.setdefault(action.args[0], action.kwargs["default_value"])
-        else:
-            started += action.kwargs["function"](context) or []
+        match type(action).__name__:
+            case "DeclareLaunchArgument":
+                context.launch_configurations.setdefault(action.args[0], action.kwargs["default_value"])
+            case "PushLaunchConfigurations":
+                pushed.append(dict(context.launch_configurations))
+            case "PopLaunchConfigurations":
+                context.launch_configurations = pushed.pop()
+            case _:
+                started += action.kwargs["function"](context) or []
+    assert not pushed
     return started
 
 
@@ -139,6 +152,35 @@ def test_a_given_argument_wins_and_keeps_its_type(load):
     for name, value in {"image": "/left", "depth": "", "model": "1"}.items():
         assert overrides[name].args == (value,) and overrides[name].kwargs == {"value_type": str}
     assert node.kwargs["namespace"] == "one"
+
+
+def test_included_twice_each_keeps_its_own_parameters_file(load, tmp_path):
+    context = SimpleNamespace(launch_configurations={"mine": "1"})
+    module = load("esam.launch.py")
+    for name in ("one", "two"):
+        (tmp_path / name).touch()
+        (node,) = launch(module, context, params_file=str(tmp_path / name))
+        assert node.kwargs["parameters"] == [str(tmp_path / name), {}]
+    assert context.launch_configurations == {"mine": "1", "params_file": str(tmp_path / "two")}
+
+
+def test_the_demo_leaves_nothing_behind(load):
+    names = [type(action).__name__ for action in load("demo.launch.py").generate_launch_description().args[0]]
+    assert names[0] == "PushLaunchConfigurations" and names[-1] == "PopLaunchConfigurations"
+    assert len([name for name in names if name.endswith("LaunchConfigurations")]) == 2
+
+
+@pytest.mark.parametrize(
+    "given, name",
+    [({}, "esam"), ({"namespace": "/robot/front/"}, "robot.front.esam"),
+     ({"ros_namespace": "/robot", "cameras": "front"}, "robot.front.esam")],
+)  # fmt: skip
+def test_the_level_is_of_the_nodes_own_logger(load, given, name):
+    """A level without a name turns on the logs of rcl and rmw too."""
+    (node,) = launch(load("esam.launch.py"), log_level="Debug", **given)
+    assert node.kwargs["arguments"] == ["--ros-args", "--log-level", f"{name}:=debug"]
+    with pytest.raises(ValueError, match="log_level is 'loud', it must be one of: debug"):
+        launch(load("esam.launch.py"), log_level="loud")
 
 
 def test_several_cameras_are_several_nodes_in_namespaces(load):
@@ -167,21 +209,15 @@ def test_a_parameters_file_that_is_not_there_is_refused(load):
         launch(load("esam.launch.py"), params_file="/nowhere.yaml")
 
 
-@pytest.mark.parametrize(
-    "distro, variable", [("humble", "FASTRTPS"), ("jazzy", "FASTRTPS"), ("kilted", "FASTDDS"), ("", "FASTDDS")]
-)
 @pytest.mark.parametrize("file", ["esam.launch.py", "demo.launch.py"])
-def test_the_fast_dds_profile_is_used_unless_the_user_has_one(load, share, monkeypatch, distro, variable, file):
-    def environment():
-        module = load(file)
-        nodes = launch(module) if file == "esam.launch.py" else module.generate_launch_description().args[0]
-        (node,) = (node for node in nodes if type(node).__name__ == "Node")
-        return {name: value for name, value in node.kwargs["additional_env"].items() if name.startswith("FAST")}
-
-    monkeypatch.setenv("ROS_DISTRO", distro)
-    assert environment() == {f"{variable}_DEFAULT_PROFILES_FILE": str(share / "config" / "fastdds.xml")}
-    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/the/users.xml")
-    assert environment() == {}
+def test_the_processes_get_the_transport_for_large_images(load, share, monkeypatch, file):
+    """What that is by distribution: test/ros/test_distro.py."""
+    monkeypatch.setenv("ROS_DISTRO", "kilted")
+    module = load(file)
+    nodes = launch(module) if file == "esam.launch.py" else module.generate_launch_description().args[0]
+    (node,) = (node for node in nodes if type(node).__name__ == "Node")
+    assert node.kwargs["additional_env"] == transport_environment(share / "config" / "fastdds.xml")
+    assert node.kwargs["additional_env"]["FASTDDS_DEFAULT_PROFILES_FILE"] == str(share / "config" / "fastdds.xml")
 
 
 def test_rviz_where_it_is_installed_and_a_line_where_it_is_not(load):

@@ -28,6 +28,7 @@ from esam_perception import msg
 from esam_perception.profiles import ProfileError
 from esam_perception.ros import messages, parameters
 from esam_perception.ros.diagnostics import Statistics
+from esam_perception.ros.distro import destroy_state_machine
 from esam_perception.ros.encodings import RefusedImage, message_to_rgb
 from esam_perception.ros.frames import FairLock, FrameBuffer, LatestFrameSlot
 from esam_perception.ros.graph_check import Wanted
@@ -197,8 +198,7 @@ class EsamNode(LifecycleNode):
         self._ending = True
         self._stop()
         super().destroy_node()
-        # rclpy leaves it to the garbage collector, which a thread at work keeps away: DDS and its shared memory would stay
-        self._state_machine.destroy_when_not_in_use()
+        destroy_state_machine(self)
 
     @property
     def is_inferring(self) -> bool:

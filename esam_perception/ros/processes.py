@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from esam_perception.ros.distro import loopback_environment, transport_environment
+
 GRACE_SECONDS = 8.0
 
 
@@ -31,18 +33,8 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     What the user has set stays."""
     environment = dict(os.environ)
     environment.setdefault("ROS_DOMAIN_ID", str(domain_id))
-    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    environment.setdefault("ROS_LOCALHOST_ONLY", "1")  # the same, for Humble
-    profile = fastdds_profile()
-    if profile is not None:
-        # the older name is all that Humble and Jazzy know, and newer ones warn of it
-        old = environment.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
-        environment.setdefault(
-            "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE", str(profile)
-        )
-    # large images: keep freed memory instead of giving it back and asking for it again with every frame
-    environment.setdefault("MALLOC_TRIM_THRESHOLD_", "268435456")
-    environment.setdefault("MALLOC_MMAP_THRESHOLD_", "268435456")
+    environment.update(loopback_environment(environment))
+    environment.update(transport_environment(fastdds_profile(), environment))
     return environment
 
 
