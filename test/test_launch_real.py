@@ -11,7 +11,6 @@ import yaml
 
 from test.conftest import ROOT
 
-pytest.importorskip("launch", reason="launch is not installed: it comes with apt's ROS 2, not with the PyPI wheels")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with apt's ROS 2, not with the PyPI wheels")
 
 from launch import LaunchDescription, LaunchService
