@@ -53,7 +53,9 @@ def fastdds_variable(distro: str) -> str:
 
 
 def profile_in_use(environment: Mapping[str, str] = os.environ) -> str:
-    """The Fast DDS profile that processes with this environment read; empty where none is named."""
+    """The Fast DDS profile that processes with this environment read; empty where none is named, or another DDS is used."""
+    if not environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp").startswith("rmw_fastrtps"):
+        return ""
     return environment.get(fastdds_variable(distro_name(environment)), "")
 
 

@@ -17,8 +17,8 @@ NO_IMAGE_SECONDS = 3.0
 @dataclass(frozen=True)
 class NodeState:
     """What the node is at the moment. fatal: why it cannot work, else empty. active: whether it waits for images on
-    image_topic. model, device: of the pipeline, "none" without one; warnings: the pipeline's. degradation: see
-    QueryRotation.text. wanted: all its subscriptions."""
+    image_topic. model, device: of the pipeline, "none" without one; warnings: of what it runs on and of the pipeline.
+    degradation: see QueryRotation.text. wanted: all its subscriptions."""
 
     fatal: str
     active: bool
@@ -80,5 +80,5 @@ class Health:
         if self._connections:
             return DiagnosticStatus.WARN, self._connections[0]
         if state.warnings:
-            return DiagnosticStatus.WARN, state.warnings[0]
+            return DiagnosticStatus.WARN, "; ".join(state.warnings)
         return DiagnosticStatus.OK, "active"

@@ -28,7 +28,7 @@ from esam_perception import msg
 from esam_perception.profiles import ProfileError
 from esam_perception.ros import messages, parameters
 from esam_perception.ros.diagnostics import Statistics
-from esam_perception.ros.distro import destroy_state_machine
+from esam_perception.ros.distro import destroy_state_machine, profile_in_use
 from esam_perception.ros.encodings import RefusedImage, message_to_rgb
 from esam_perception.ros.frames import FairLock, FrameBuffer, LatestFrameSlot
 from esam_perception.ros.graph_check import Wanted
@@ -36,6 +36,7 @@ from esam_perception.ros.health import Health, NodeState
 from esam_perception.ros.locate_service import LocateService
 from esam_perception.ros.outputs import Outputs
 from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_of_message
+from esam_perception.ros.shared_memory import shortage
 from esam_perception.ros.spinning import spin
 from esam_perception.ros.stream import Stream
 from esam_perception.ros.targets import Targets
@@ -51,6 +52,8 @@ class EsamNode(LifecycleNode):
     """See docs in README.md; topics, messages and parameters are the package's public contract."""
 
     def __init__(self) -> None:
+        # before this process takes its own part of it, which it does with its first node
+        transport_problem = shortage(profile_in_use())
         super().__init__("esam")
         # what destroy_node() needs first: ROS calls it also where what follows fails
         self._slot: LatestFrameSlot | None = None
@@ -71,6 +74,9 @@ class EsamNode(LifecycleNode):
         self._outputs = Outputs(self)
         self._targets = Targets(self, self._statistics)
         self._health = Health(self, self._statistics)
+        self._transport_problems = (transport_problem,) if transport_problem else ()
+        for problem in self._transport_problems:
+            self.get_logger().warning(problem)
         self.create_subscription(String, QUERY_TOPIC, self._on_query, QUERY_QOS)
         self.create_subscription(msg.QueryArray, QUERIES_TOPIC, self._on_queries, QUERY_QOS)
         # several calls may wait at once, beside everything else
@@ -355,7 +361,7 @@ class EsamNode(LifecycleNode):
                 image_topic=self.image_topic,
                 model=pipeline.profile.name if pipeline else "none",
                 device=str(pipeline.device) if pipeline else "none",
-                warnings=pipeline.warnings if pipeline else (),
+                warnings=(*self._transport_problems, *(pipeline.warnings if pipeline else ())),
                 queries=len(self._queries),
                 frames_dropped=self.frames_dropped,
                 degradation=self._stream.degradation,
