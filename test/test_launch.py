@@ -89,7 +89,7 @@ def load(share, monkeypatch):
     """A function of a launch file's name to its module, over stand-ins for launch and what goes with it."""
     names = {
         "launch": ("LaunchDescription",),
-        "launch.actions": ("DeclareLaunchArgument", "IncludeLaunchDescription", "LogInfo", "OpaqueFunction"),
+        "launch.actions": ("DeclareLaunchArgument", "IncludeLaunchDescription", "LogInfo", "OpaqueFunction", "Shutdown"),
         "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
         "launch.substitutions": ("LaunchConfiguration",),
         "launch_ros": (),
@@ -115,14 +115,16 @@ def load(share, monkeypatch):
 
 
 def launch(module, **given) -> list:
-    """What esam.launch.py starts when these arguments are given, as launch does it: defaults filled in by the way."""
+    """What a launch file starts when these arguments are given, as launch does it: defaults filled in by the way."""
     context = SimpleNamespace(launch_configurations=dict(given))
     started = []
     for action in module.generate_launch_description().args[0]:
         if type(action).__name__ == "DeclareLaunchArgument":
             context.launch_configurations.setdefault(action.args[0], action.kwargs["default_value"])
-        else:
+        elif type(action).__name__ == "OpaqueFunction":
             started += action.kwargs["function"](context) or []
+        else:
+            started.append(action)
     return started
 
 
@@ -173,9 +175,7 @@ def test_a_parameters_file_that_is_not_there_is_refused(load):
 @pytest.mark.parametrize("file", ["esam.launch.py", "demo.launch.py"])
 def test_the_fast_dds_profile_is_used_unless_the_user_has_one(load, share, monkeypatch, distro, variable, file):
     def environment():
-        module = load(file)
-        nodes = launch(module) if file == "esam.launch.py" else module.generate_launch_description().args[0]
-        (node,) = (node for node in nodes if type(node).__name__ == "Node")
+        (node,) = (node for node in launch(load(file)) if type(node).__name__ == "Node")
         return {name: value for name, value in node.kwargs["additional_env"].items() if name.startswith("FAST")}
 
     monkeypatch.setenv("ROS_DISTRO", distro)
@@ -202,3 +202,59 @@ def test_the_demo_hands_the_simulated_cameras_topics_to_the_node(load):
     source = (ROOT / "esam_perception" / "ros" / "camera.py").read_text()
     for name in ("image", "depth", "camera_info"):
         assert f'"{handed[name].lstrip("/")}"' in source  # what the camera publishes
+
+
+# The demo's camera -----------------------------------------------------------------------------------------------
+
+
+def camera_of(module, **given):
+    (camera,) = (action for action in launch(module, **given) if type(action).__name__ == "Node")
+    return camera
+
+
+def ended(camera, code: int, is_shutdown: bool = False):
+    """What launch does when the camera's process ends."""
+    return camera.kwargs["on_exit"](SimpleNamespace(returncode=code), SimpleNamespace(is_shutdown=is_shutdown))
+
+
+def test_the_demos_camera_is_a_choice_of_words(load):
+    (argument,) = (
+        action
+        for action in load("demo.launch.py").generate_launch_description().args[0]
+        if type(action).__name__ == "DeclareLaunchArgument" and action.args == ("camera",)
+    )
+    # launch itself refuses any other word, and --show-args lists these
+    assert argument.kwargs["choices"] == ("auto", "simulated", "clip") and argument.kwargs["default_value"] == "auto"
+
+
+def test_the_demo_replays_the_clip_when_told_to(load):
+    camera = camera_of(load("demo.launch.py"), camera="clip", rate="2")
+    assert camera.kwargs["executable"] == "file_camera" and camera.kwargs["parameters"] == [{"source": "clip", "rate": 2.0}]
+
+
+def test_the_demo_falls_back_to_the_clip_where_nothing_can_be_rendered(load):
+    from esam_perception.ros.simulated_camera import CANNOT_RENDER_EXIT_CODE
+
+    module = load("demo.launch.py")
+    camera = camera_of(module)
+    assert camera.kwargs["executable"] == "simulated_camera"
+    assert camera.kwargs["parameters"] == [{"seed": 900_000, "rate": 5.0, "scene_period": 20.0}]
+    line, clip = ended(camera, CANNOT_RENDER_EXIT_CODE)
+    assert "recorded clip" in line.kwargs["msg"] and clip.kwargs["executable"] == "file_camera"
+    # who asks for the simulation by name gets no other
+    _, end = ended(camera_of(module, camera="simulated"), CANNOT_RENDER_EXIT_CODE)
+    assert type(end).__name__ == "Shutdown" and "exit code 3" in end.kwargs["reason"]
+
+
+@pytest.mark.parametrize("camera", ["auto", "simulated", "clip"])
+def test_the_demo_does_not_go_on_without_a_camera(load, camera):
+    started = camera_of(load("demo.launch.py"), camera=camera)
+    _, end = ended(started, -11)
+    assert type(end).__name__ == "Shutdown" and "exit code -11" in end.kwargs["reason"]
+    assert not ended(started, 0, is_shutdown=True)  # Ctrl-C: it is ending anyway
+
+
+@pytest.mark.parametrize("name", ["rate", "seed", "scene_period"])
+def test_what_is_no_number_is_refused(load, name):
+    with pytest.raises(ValueError, match=f"{name} is 'fast'"):
+        launch(load("demo.launch.py"), **{name: "fast"})
