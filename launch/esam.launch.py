@@ -20,7 +20,7 @@ STRINGS = ("image", "depth", "camera_info", "image_transport", "model", "device"
 FASTDDS_VARIABLES = {"new": "FASTDDS_DEFAULT_PROFILES_FILE", "old": "FASTRTPS_DEFAULT_PROFILES_FILE"}
 OLD_DISTROS = ("humble", "iron", "jazzy")
 # What config/esam.rviz shows, by the names it has without a namespace.
-SHOWN = ("overlay", "overlay/compressed", "mask", "heatmap", "targets", "target_poses", "points")
+SHOWN = ("overlay", "overlay/compressed", "mask_view", "heatmap", "targets", "target_poses", "points")
 
 
 def generate_launch_description():

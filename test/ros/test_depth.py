@@ -88,6 +88,7 @@ def test_the_target_of_a_matched_object(client, scene):
     np.testing.assert_allclose([box.scale.x, box.scale.y, box.scale.z], np.maximum(segment.extent, 0.002), atol=1e-6)
     np.testing.assert_allclose(rotation_of(box.pose), rotation_of(segment.target.pose), atol=1e-9)
     assert np.linalg.norm(position_of(box.pose) - position_of(segment.target.pose)) < max(segment.extent)
+    assert 0 < text.scale.x < text.scale.z  # RViz: the width of a space
     assert text.type == Marker.TEXT_VIEW_FACING and there.text in text.text and "MATCH" in text.text
 
     poses = client.wait(lambda: [m for m in client.poses if m.header == array.header], "esam/target_poses")[-1]
