@@ -53,6 +53,8 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 
 def cure_of(module: str) -> str:
     """How to get a module that `pip install .` does not bring; empty for any other."""
+    from esam_perception.tabletop.needs import PACKAGES, PACKAGES_HINT
+
     top = module.partition(".")[0]
     if (
         top in ("rclpy", "rcl_interfaces", "ament_index_python")
@@ -60,8 +62,8 @@ def cure_of(module: str) -> str:
         or module == "esam_perception.msg"
     ):
         return "it comes with ROS 2: use ./esam in a clone of the repository, or build the package with apt's ROS 2 (README.md)"
-    if top in ("mujoco", "trimesh", "mapbox_earcut", "shapely", "networkx", "scipy", "matplotlib"):
-        return 'in a clone of the repository: pip install ".[tabletop]"'
+    if top in (*PACKAGES, "matplotlib"):
+        return PACKAGES_HINT
     if top in ("rosbags", "apsw"):
         return "pip install rosbags"
     if top == "rerun":

@@ -56,6 +56,20 @@ def draw_matches(image: np.ndarray, matches: Sequence[Match], captions: bool = T
     return canvas
 
 
+def draw_labels(labels: np.ndarray, matches: Sequence[Match]) -> np.ndarray:
+    """A label image (uint8 [H, W], values Segment.label, 0 nothing) for the eye, uint8 [H, W, 3] RGB: the colour of each
+    label's query, as in `draw_matches`; black where there is nothing, and where two segments touch."""
+    colours = np.zeros((256, 3), np.uint8)
+    for i, match in enumerate(matches):
+        for segment in match.segments:
+            colours[segment.label] = PALETTE[i % len(PALETTE)]
+    below, right = labels[:-1] != labels[1:], labels[:, :-1] != labels[:, 1:]
+    apart = labels.copy()
+    apart[:-1][below & (labels[1:] > 0)] = 0
+    apart[:, :-1][right & (labels[:, 1:] > 0)] = 0
+    return colours[apart]
+
+
 def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     """The image with a heatmap (float32 in 0..1, any grid) over it, uint8 [H, W, 3] RGB."""
     wide = native_heatmap(heatmap, None, 1.0, *image.shape[:2])

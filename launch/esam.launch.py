@@ -25,7 +25,7 @@ BOOLEANS = ("use_sim_time", "autostart")
 STRINGS = ("image", "depth", "camera_info", "image_transport", "reliability", "target_frame", "model", "device")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 # What config/esam.rviz shows, by the names it has without a namespace.
-SHOWN = ("overlay", "overlay/compressed", "mask", "heatmap", "targets", "target_poses", "points")
+SHOWN = ("overlay", "overlay/compressed", "mask_view", "heatmap", "targets", "target_poses", "points")
 
 
 def generate_launch_description():

@@ -62,7 +62,7 @@ def test_the_installed_files_that_they_name_exist():
 def test_rviz_shows_what_the_node_publishes():
     displays = yaml.safe_load((ROOT / "config" / "esam.rviz").read_text())["Visualization Manager"]["Displays"]
     topics = {display.get("Topic", {}).get("Value") for display in displays}
-    assert {"/esam/overlay", "/esam/mask", "/esam/heatmap", "/esam/targets"} <= topics
+    assert {"/esam/overlay", "/esam/mask_view", "/esam/heatmap", "/esam/targets"} <= topics
 
 
 # Executed with stand-ins that record what they are given, so that the logic in the files is tested too. ---------------
@@ -92,7 +92,7 @@ def load(share, monkeypatch):
         "launch": ("LaunchDescription",),
         "launch.actions": (
             "DeclareLaunchArgument", "IncludeLaunchDescription", "LogInfo", "OpaqueFunction", "PopLaunchConfigurations",
-            "PushLaunchConfigurations",
+            "PushLaunchConfigurations", "Shutdown",
         ),
         "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
         "launch.substitutions": ("LaunchConfiguration",),
@@ -119,7 +119,7 @@ def load(share, monkeypatch):
 
 
 def launch(module, context=None, **given) -> list:
-    """What esam.launch.py starts when these arguments are given, as launch does it: defaults filled in by the way.
+    """What a launch file starts when these arguments are given, as launch does it: defaults filled in by the way.
 
     context: of a file that includes it; what is given, and what the file leaves behind, stays in there."""
     context = context or SimpleNamespace(launch_configurations={})
@@ -133,8 +133,10 @@ def launch(module, context=None, **given) -> list:
                 pushed.append(dict(context.launch_configurations))
             case "PopLaunchConfigurations":
                 context.launch_configurations = pushed.pop()
-            case _:
+            case "OpaqueFunction":
                 started += action.kwargs["function"](context) or []
+            case _:
+                started.append(action)
     assert not pushed
     return started
 
@@ -214,19 +216,20 @@ def test_the_processes_get_the_transport_for_large_images(load, share, monkeypat
     """What that is by distribution: test/ros/test_distro.py."""
     monkeypatch.setenv("ROS_DISTRO", "kilted")
     module = load(file)
-    nodes = launch(module) if file == "esam.launch.py" else module.generate_launch_description().args[0]
-    (node,) = (node for node in nodes if type(node).__name__ == "Node")
+    (node,) = (node for node in launch(module) if type(node).__name__ == "Node")
     assert node.kwargs["additional_env"] == transport_environment(share / "config" / "fastdds.xml")
     assert node.kwargs["additional_env"]["FASTDDS_DEFAULT_PROFILES_FILE"] == str(share / "config" / "fastdds.xml")
 
 
 def test_rviz_where_it_is_installed_and_a_line_where_it_is_not(load):
+    displays = yaml.safe_load((ROOT / "config" / "esam.rviz").read_text())["Visualization Manager"]["Displays"]
+    shown = {(d["Topic"]["Value"], f"/one{d['Topic']['Value']}") for d in displays if "Topic" in d}
     module = load("esam.launch.py")
     (_, message) = launch(module, rviz="true")
     assert "apt-get install" in message.kwargs["msg"]
     load.installed["rviz2"] = "/opt/ros/any"
     (_, rviz) = launch(module, rviz="true", namespace="one")
-    assert rviz.kwargs["executable"] == "rviz2" and ("/esam/mask", "/one/esam/mask") in rviz.kwargs["remappings"]
+    assert rviz.kwargs["executable"] == "rviz2" and shown <= set(rviz.kwargs["remappings"])
     assert load("esam.launch.py").SHOWN and len(launch(module)) == 1
 
 
@@ -238,3 +241,59 @@ def test_the_demo_hands_the_simulated_cameras_topics_to_the_node(load):
     source = (ROOT / "esam_perception" / "ros" / "camera.py").read_text()
     for name in ("image", "depth", "camera_info"):
         assert f'"{handed[name].lstrip("/")}"' in source  # what the camera publishes
+
+
+# The demo's camera -----------------------------------------------------------------------------------------------
+
+
+def camera_of(module, **given):
+    (camera,) = (action for action in launch(module, **given) if type(action).__name__ == "Node")
+    return camera
+
+
+def ended(camera, code: int, is_shutdown: bool = False):
+    """What launch does when the camera's process ends."""
+    return camera.kwargs["on_exit"](SimpleNamespace(returncode=code), SimpleNamespace(is_shutdown=is_shutdown))
+
+
+def test_the_demos_camera_is_a_choice_of_words(load):
+    (argument,) = (
+        action
+        for action in load("demo.launch.py").generate_launch_description().args[0]
+        if type(action).__name__ == "DeclareLaunchArgument" and action.args == ("camera",)
+    )
+    # launch itself refuses any other word, and --show-args lists these
+    assert argument.kwargs["choices"] == ("auto", "simulated", "clip") and argument.kwargs["default_value"] == "auto"
+
+
+def test_the_demo_replays_the_clip_when_told_to(load):
+    camera = camera_of(load("demo.launch.py"), camera="clip", rate="2")
+    assert camera.kwargs["executable"] == "file_camera" and camera.kwargs["parameters"] == [{"source": "clip", "rate": 2.0}]
+
+
+def test_the_demo_falls_back_to_the_clip_where_nothing_can_be_rendered(load):
+    from esam_perception.ros.simulated_camera import CANNOT_RENDER_EXIT_CODE
+
+    module = load("demo.launch.py")
+    camera = camera_of(module)
+    assert camera.kwargs["executable"] == "simulated_camera"
+    assert camera.kwargs["parameters"] == [{"seed": 900_000, "rate": 5.0, "scene_period": 20.0}]
+    line, clip = ended(camera, CANNOT_RENDER_EXIT_CODE)
+    assert "recorded clip" in line.kwargs["msg"] and clip.kwargs["executable"] == "file_camera"
+    # who asks for the simulation by name gets no other
+    _, end = ended(camera_of(module, camera="simulated"), CANNOT_RENDER_EXIT_CODE)
+    assert type(end).__name__ == "Shutdown" and "exit code 3" in end.kwargs["reason"]
+
+
+@pytest.mark.parametrize("camera", ["auto", "simulated", "clip"])
+def test_the_demo_does_not_go_on_without_a_camera(load, camera):
+    started = camera_of(load("demo.launch.py"), camera=camera)
+    _, end = ended(started, -11)
+    assert type(end).__name__ == "Shutdown" and "exit code -11" in end.kwargs["reason"]
+    assert not ended(started, 0, is_shutdown=True)  # Ctrl-C: it is ending anyway
+
+
+@pytest.mark.parametrize("name", ["rate", "seed", "scene_period"])
+def test_what_is_no_number_is_refused(load, name):
+    with pytest.raises(ValueError, match=f"{name} is 'fast'"):
+        launch(load("demo.launch.py"), **{name: "fast"})

@@ -1,5 +1,6 @@
 """config/esam.rviz, as far as it can be checked without RViz: what it shows are the contract's topics, as they are sent."""
 
+import numpy as np
 import yaml
 
 from test.conftest import ROOT
@@ -7,7 +8,7 @@ from test.conftest import ROOT
 # the contract: topic -> type, by the display that takes it
 DISPLAYS = {
     "/esam/overlay": "rviz_default_plugins/Image",
-    "/esam/mask": "rviz_default_plugins/Image",
+    "/esam/mask_view": "rviz_default_plugins/Image",
     "/esam/heatmap": "rviz_default_plugins/Image",
     "/esam/targets": "rviz_default_plugins/MarkerArray",
     "/esam/target_poses": "rviz_default_plugins/PoseArray",
@@ -31,11 +32,42 @@ def test_every_output_for_people_has_a_display_of_its_kind():
         assert display["Topic"]["Reliability Policy"] in ("Reliable", "Best Effort")
 
 
-def test_the_heatmap_keeps_its_scale_and_the_mask_is_seen():
+def test_the_heatmap_keeps_its_scale():
     _, shown = displays()
-    heatmap, mask = shown["/esam/heatmap"], shown["/esam/mask"]
+    heatmap = shown["/esam/heatmap"]
     assert (heatmap["Normalize Range"], heatmap["Min Value"], heatmap["Max Value"]) == (False, 0, 1)
-    assert mask["Normalize Range"] is True  # labels begin at 1, which is black otherwise
+
+
+def test_the_window_fits_a_laptops_screen_and_every_dock_has_its_place():
+    content, shown = displays()
+    geometry = content["Window Geometry"]
+    # of 1366 x 768, less the desktop's bar, the window's frame and title
+    assert geometry["X"] + geometry["Width"] <= 1366 and geometry["Y"] + geometry["Height"] <= 730
+    state = bytes.fromhex(geometry["QMainWindow State"])
+    # QMainWindow.saveState(): its mark, the version that RViz restores (0), then the docks by objectName
+    assert state.startswith(bytes.fromhex("000000ff00000000fd"))
+    images = [display["Name"] for display in shown.values() if display["Class"] == "rviz_default_plugins/Image"]
+    for name in [*images, *(panel["Name"] for panel in content["Panels"]), "Tools"]:
+        text = name.encode("utf-16-be")
+        assert len(text).to_bytes(4, "big") + text in state, f"{name}: run scripts/rviz_layout.py"
+        assert name == "Tools" or geometry[name] == {"collapsed": False}
+
+
+def test_the_first_view_shows_the_camera_and_what_stands_before_it(clip):
+    """RViz' Orbit view: the eye lies `Distance` from the focal point, z of the target frame is up; Ogre's camera opens 45
+    degrees vertically."""
+    view = displays()[0]["Visualization Manager"]["Views"]["Current"]
+    yaw, pitch = view["Yaw"], view["Pitch"]
+    back = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
+    eye = np.array([view["Focal Point"][axis] for axis in "XYZ"]) + view["Distance"] * back
+    right = np.cross([0, 0, 1], back) / np.cos(pitch)
+    axes = [[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0, 0, 0.1]]
+    objects = [item.position for frame in clip for item in frame.objects if item.visible]
+    x, y, ahead = ((np.array([*axes, *objects]) - eye) @ np.stack([right, np.cross(back, right), -back]).T).T
+    half = np.tan(np.radians(45) / 2)
+    # a view as high as wide, with room for a thing's own size and its label
+    assert (ahead > view["Near Clip Distance"]).all() and max(np.abs([x, y] / ahead).max(axis=1)) < 0.9 * half
+    assert y[: len(axes)].mean() < y[len(axes) :].mean()  # the camera in front, below; what it looks at behind it
 
 
 def test_the_3d_view_is_the_cameras():

@@ -1,4 +1,5 @@
-"""What both camera nodes publish: image, camera_info, depth where there is one, and the truth where it is known."""
+"""What both camera nodes publish: image, camera_info, depth where there is one, the truth where it is known, and where the
+optical frame lies in the camera."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import signal
 
 import numpy as np
 import rclpy
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -14,14 +16,20 @@ from std_msgs.msg import Header, String
 
 from esam_perception.ros.messages import image_message
 
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:  # comes with apt's ROS, not with the PyPI wheels: the transform is published where it is installed
+    TFMessage = None
+
 # Reliable publishers serve reliable and best-effort subscribers alike.
 CAMERA_QOS = QoSProfile(depth=2)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FRAME_ID = "camera_optical_frame"
+LINK_FRAME_ID = "camera_link"
 
 
 class CameraPublishers:
-    """Publishers below `camera/` of a node's namespace."""
+    """Publishers below `camera/` of a node's namespace, and of /tf_static, so that viewers know the camera's frame."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -31,6 +39,9 @@ class CameraPublishers:
         self._instances = node.create_publisher(Image, "camera/truth/instances", CAMERA_QOS)
         self._scene = node.create_publisher(String, "camera/truth/scene", LATCHED)
         self._scene_text = ""
+        if TFMessage is not None:
+            self._tf = node.create_publisher(TFMessage, "/tf_static", LATCHED)
+            self._tf.publish(TFMessage(transforms=[optical_transform(node.get_clock().now().to_msg())]))
 
     def publish(
         self,
@@ -56,6 +67,14 @@ class CameraPublishers:
             self._depth.publish(image_message(depth, "32FC1", header))
         self._info.publish(camera_info(camera_matrix, image.shape[1], image.shape[0], header))
         self._image.publish(image_message(image, "rgb8", header))
+
+
+def optical_transform(stamp) -> TransformStamped:
+    """Where the optical frame (z ahead, x right) lies in the camera's own (x ahead, z up), by REP 103; as camera drivers
+    publish it. stamp: builtin_interfaces/Time. Nothing is said of the world, in which the simulated camera moves."""
+    made = TransformStamped(header=Header(stamp=stamp, frame_id=LINK_FRAME_ID), child_frame_id=FRAME_ID)
+    made.transform = Transform(rotation=Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5))
+    return made
 
 
 def camera_info(matrix: np.ndarray, width: int, height: int, header: Header) -> CameraInfo:

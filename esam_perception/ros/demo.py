@@ -18,8 +18,7 @@ from esam_perception.drawing import contact_sheet
 from esam_perception.images import ImageFileError, read_rgb
 from esam_perception.ros.processes import Child, ros_environment
 from esam_perception.ros.queries import RefusedQuery, parse_query_text
-from esam_perception.ros.simulated_camera import NO_GL_EXIT_CODE
-from esam_perception.tabletop.renderer import GL_HINT
+from esam_perception.ros.simulated_camera import CANNOT_RENDER_EXIT_CODE
 
 START_SECONDS = 90.0
 TRUE_QUERIES, FALSE_QUERIES = 4, 3
@@ -110,12 +109,12 @@ def _start_camera(args: argparse.Namespace, environment: dict[str, str]) -> Chil
         source = {"source": str(args.image.resolve()), "rate": args.rate}
         return Child("esam_perception.ros.file_camera", source, log, environment)
     camera = Child("esam_perception.ros.simulated_camera", {"seed": args.seed, "rate": args.rate}, log, environment)
-    # it fails within its first seconds, if at all: when it makes its GL context
+    # it fails within its first seconds, if at all: when it imports its packages and makes its GL context
     deadline = time.monotonic() + 20
     while camera.exit_code is None and "rendering scene" not in camera.log_tail() and time.monotonic() < deadline:
         time.sleep(0.1)
-    if camera.exit_code == NO_GL_EXIT_CODE:
-        say(f"{GL_HINT}; replaying the recorded clip instead")
+    if camera.exit_code == CANNOT_RENDER_EXIT_CODE:
+        say(f"{camera.log_tail(1)}; replaying the recorded clip instead")
         return Child("esam_perception.ros.file_camera", {"source": "clip", "rate": args.rate}, log, environment)
     return camera
 

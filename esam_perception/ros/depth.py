@@ -1,14 +1,23 @@
-"""Depth messages by stamp, and what a CameraInfo says of an image: what 3D targets are measured with. No node in here."""
+"""Depth messages by stamp, what a CameraInfo says of an image, and why depth may be missing: what 3D targets are measured
+with. No node in here."""
 
 from __future__ import annotations
 
 import math
 import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from esam_perception.types import Intrinsics
 
 KEPT_MESSAGES = 8
+ARRIVAL_SECONDS = 10.0
+# Fewer messages than this in that time tell nothing of a rate.
+FEWEST_ARRIVALS = 5
+# Depth for less than this share of the images is missing, not late: a camera's own jitter costs it single ones.
+COMPLETE_SHARE = 0.8
 
 
 class NoDepth(ValueError):
@@ -76,6 +85,49 @@ class DepthBuffer:
         # the order of arrival, not of stamps: a clock that jumps back must not freeze the buffer
         for stamp in free[: max(0, len(self._messages) - self._kept)]:
             del self._messages[stamp]
+
+
+class Arrivals:
+    """How many messages of a kind came in the last ARRIVAL_SECONDS; any threads. clock: seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._moments: deque[tuple[float, str]] = deque()
+
+    def note(self, kind: str) -> None:
+        """One came."""
+        with self._lock:
+            self._moments.append((self._clock(), kind))
+            self._forget()
+
+    def lately(self, kind: str) -> int:
+        """How many came."""
+        with self._lock:
+            self._forget()
+            return Counter(kind for _, kind in self._moments)[kind]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._moments.clear()
+
+    def _forget(self) -> None:
+        while self._moments and self._clock() - self._moments[0][0] > ARRIVAL_SECONDS:
+            self._moments.popleft()
+
+
+def advice_on_lost_depth(images: int, infos: int, depths: int) -> str:
+    """What probably keeps depth away and what mends it, from how many images, camera_infos and depth images came in the
+    same time; empty where they do not tell. camera_info comes with every image, and is too small to get lost."""
+    shown = max(images, infos)
+    if shown < FEWEST_ARRIVALS or depths >= COMPLETE_SHARE * shown:
+        return ""
+    return (
+        f"in the last {ARRIVAL_SECONDS:.0f} s came {images} images, {infos} camera_infos and {depths} depth images: unless "
+        "the camera sends depth at a lower rate, it gets lost on the way, as the default Fast DDS of the camera's driver has "
+        "too little shared memory: start the driver with FASTDDS_DEFAULT_PROFILES_FILE (on Humble and Jazzy "
+        "FASTRTPS_DEFAULT_PROFILES_FILE) naming this package's config/fastdds.xml"
+    )
 
 
 def intrinsics_of(info, width: int, height: int, rectified: bool = False) -> Intrinsics:

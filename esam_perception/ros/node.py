@@ -225,7 +225,7 @@ class EsamNode(LifecycleNode):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.frame_in()
         self.frames.put(messages.to_nanoseconds(message.header.stamp), message)
-        self._targets.want("newest", message.header)
+        self._targets.image_came(message.header)
         if self._slot is not None:
             self._slot.put(message)
 

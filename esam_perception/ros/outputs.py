@@ -11,7 +11,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from esam_perception import msg
-from esam_perception.drawing import draw_matches
+from esam_perception.drawing import draw_labels, draw_matches
 from esam_perception.regions import segment_label
 from esam_perception.ros import messages
 from esam_perception.types import Located, Query, Timing
@@ -31,6 +31,7 @@ class Outputs:
     def __init__(self, node) -> None:
         self._matches = node.create_lifecycle_publisher(msg.MatchArray, "esam/matches", RELIABLE)
         self._mask = node.create_lifecycle_publisher(Image, "esam/mask", RELIABLE)
+        self._mask_view = node.create_lifecycle_publisher(Image, "esam/mask_view", RELIABLE)
         self._confidence = node.create_lifecycle_publisher(Image, "esam/confidence", RELIABLE)
         self._heatmap = node.create_lifecycle_publisher(Image, "esam/heatmap", RELIABLE)
         self._overlay = node.create_lifecycle_publisher(Image, "esam/overlay", RELIABLE)
@@ -60,10 +61,12 @@ class Outputs:
         began = time.perf_counter()
         height, width = image.shape[:2]
         found = located.matches
-        if _heard(self._mask) or _heard(self._confidence):
+        if _heard(self._mask) or _heard(self._confidence) or _heard(self._mask_view):
             labels, confidence = messages.label_image(found, height, width)
             self._mask.publish(messages.image_message(labels, "mono8", header))
             self._confidence.publish(messages.image_message(confidence, "mono8", header))
+            if _heard(self._mask_view):
+                self._mask_view.publish(messages.image_message(draw_labels(labels, found), "rgb8", header))
         if _heard(self._heatmap):
             joint = messages.joint_heatmap(found, alpha, height, width)
             self._heatmap.publish(messages.image_message(joint, "32FC1", header))

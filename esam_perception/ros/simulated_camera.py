@@ -8,9 +8,10 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
 from esam_perception.ros.camera import CameraPublishers, spin_camera
-from esam_perception.tabletop import OffscreenGLError, Tabletop
+from esam_perception.tabletop.needs import PACKAGES, PACKAGES_HINT, OffscreenGLError
 
-NO_GL_EXIT_CODE = 3
+# Whoever started it may show the recorded clip instead.
+CANNOT_RENDER_EXIT_CODE = 3
 
 
 class SimulatedCamera(Node):
@@ -18,7 +19,7 @@ class SimulatedCamera(Node):
 
     def __init__(self) -> None:
         super().__init__("simulated_camera")
-        self._table: Tabletop | None = None  # ROS destroys the node also where what follows fails
+        self._table = None  # ROS destroys the node also where what follows fails
         for name, default, description in (
             ("seed", 900_000, "which scene; test scenes begin at 900000"),
             ("rate", 5.0, "images a second"),
@@ -32,6 +33,9 @@ class SimulatedCamera(Node):
         if not 0 < self._rate <= 1000:
             raise ValueError(f"parameter rate must be in 0..1000 images a second, got {self._rate}")
         self._publishers_of_camera = CameraPublishers(self)
+        # not with this module: where its packages are missing main() says so in one line
+        from esam_perception.tabletop import Tabletop
+
         self._table = Tabletop(self.get_parameter("width").value, self.get_parameter("height").value)
         self._frames = 0
         self.create_timer(1.0 / self._rate, self._publish)
@@ -57,12 +61,17 @@ class SimulatedCamera(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the camera. Exit code 3 and one line where no off-screen GL works."""
+    """Run the camera. Exit code 3 and one line where nothing can be rendered: no off-screen GL, or a package is missing."""
     try:
         return spin_camera(SimulatedCamera, args)
     except OffscreenGLError as error:
         print(f"simulated_camera: {error}", file=sys.stderr)
-        return NO_GL_EXIT_CODE
+        return CANNOT_RENDER_EXIT_CODE
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in PACKAGES:
+            raise
+        print(f"simulated_camera: {error.name} is not installed; {PACKAGES_HINT}", file=sys.stderr)
+        return CANNOT_RENDER_EXIT_CODE
     except ValueError as error:
         print(f"simulated_camera: {error}", file=sys.stderr)
         return 2

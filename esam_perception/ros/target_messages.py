@@ -22,6 +22,8 @@ except ImportError:  # an own package of ROS: markers are published where it is 
 # RViz draws nothing that is thinner.
 THINNEST = 0.002
 TEXT_HEIGHT = 0.02
+# RViz takes a marker's scale.x for the width of a space, and where that is 0 one for text of a metre's height.
+SPACE_WIDTH = 0.3 * TEXT_HEIGHT
 
 
 def pose_message(position: np.ndarray, target: Target3D) -> Pose:
@@ -46,7 +48,7 @@ def marker_message(found: Sequence[tuple[int, Match, Segment, Target3D]], header
         box.color = ColorRGBA(r=red, g=green, b=blue, a=0.45)
         text = Marker(header=header, ns="esam/text", id=segment.label, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
         text.pose.position = _point(target.box_centre)
-        text.scale.z = TEXT_HEIGHT
+        text.scale.x, text.scale.z = SPACE_WIDTH, TEXT_HEIGHT
         text.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
         sigma = 100 * float(np.sqrt(np.trace(target.covariance[:3, :3])))
         text.text = (

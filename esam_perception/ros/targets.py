@@ -19,8 +19,10 @@ from std_msgs.msg import Header
 from esam_perception.ros import parameters, target_messages
 from esam_perception.ros.depth import (
     KEPT_MESSAGES,
+    Arrivals,
     DepthBuffer,
     NoDepth,
+    advice_on_lost_depth,
     camera_info_beside,
     intrinsics_of,
     is_distorted,
@@ -54,7 +56,7 @@ class Targets:
 
     def __init__(self, node, statistics: Statistics) -> None:
         self._node, self._statistics = node, statistics
-        self._buffer = DepthBuffer()
+        self._buffer, self._arrivals = DepthBuffer(), Arrivals()
         self.wanted: list[Wanted] = []
         self._info: CameraInfo | None = None
         self._subscriptions: list = []
@@ -105,6 +107,7 @@ class Targets:
             self._node.destroy_subscription(subscription)
         self._subscriptions, self.wanted = [], []
         self._buffer.clear()
+        self._arrivals.clear()
         self._info = None
 
     def cleanup(self) -> None:
@@ -125,15 +128,22 @@ class Targets:
 
     # inputs ----------------------------------------------------------------------------------------------------
 
+    def image_came(self, header: Header) -> None:
+        """Keep the depth of the newest image."""
+        self._arrivals.note("image")
+        self.want("newest", header)
+
     def want(self, who: str, header: Header) -> None:
         """Keep the depth of that image until the same one wants another's."""
         if self._subscriptions:
             self._buffer.want(who, to_nanoseconds(header.stamp))
 
     def _on_depth(self, message: Image) -> None:
+        self._arrivals.note("depth")
         self._buffer.put(to_nanoseconds(message.header.stamp), message)
 
     def _on_camera_info(self, info: CameraInfo) -> None:
+        self._arrivals.note("camera_info")
         before, self._info = self._info, info
         # they come with every image: only new ones are news
         if before is not None and all(list(getattr(before, name)) == list(getattr(info, name)) for name in "kpd"):
@@ -186,11 +196,10 @@ class Targets:
         stamp = to_nanoseconds(header.stamp)
         message = self._buffer.nearest(stamp, round(tolerance * NANOSECONDS))
         if message is None:
-            away = self._buffer.distance(stamp)
-            seen = "none came yet" if away is None else f"the nearest is {away / NANOSECONDS:.3f} s away"
             raise NoDepth(
                 "no_depth_within_tolerance",
-                f"no depth on {self.depth_topic} within {tolerance:g} s (sync_tolerance) of the image's stamp: {seen}",
+                f"no depth on {self.depth_topic} within {tolerance:g} s (sync_tolerance) of the image's stamp: "
+                f"{self._why_no_depth(stamp)}",
             )
         if message.header.frame_id != header.frame_id:
             raise NoDepth(
@@ -208,6 +217,15 @@ class Targets:
             self._statistics.refuse(self.depth_topic, error.reason, str(error))
             raise NoDepth("bad_depth", f"{error.reason}: {error}") from error
         return fit_depth(depth, height, width), intrinsics
+
+    def _why_no_depth(self, stamp: int) -> str:
+        away = self._buffer.distance(stamp)
+        seen = "none came yet" if away is None else f"the nearest is {away / NANOSECONDS:.3f} s away"
+        # where nobody publishes it, that is the reason, and the node says so (graph_check)
+        published = self._node.count_publishers(self._subscriptions[0].topic_name) > 0
+        counts = (self._arrivals.lately(kind) for kind in ("image", "camera_info", "depth"))
+        advice = advice_on_lost_depth(*counts) if published else ""
+        return f"{seen}; {advice}" if advice else seen
 
     # outputs ---------------------------------------------------------------------------------------------------
 

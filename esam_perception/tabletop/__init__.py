@@ -1,6 +1,18 @@
-"""The simulated RGB-D tabletop: household objects, their truth, and phrases about them. Imports nothing of ours."""
+"""The simulated RGB-D tabletop: household objects, their truth, and phrases about them. Imports nothing of ours.
+
+The renderer is imported when `Tabletop` is first asked for: the recorded clip and the language do without its packages.
+"""
 
 from esam_perception.tabletop.language import Phrase, TabletopObject
-from esam_perception.tabletop.renderer import OffscreenGLError, RenderedScene, Tabletop
+from esam_perception.tabletop.needs import OffscreenGLError
+from esam_perception.tabletop.rendered_scene import RenderedScene
 
 __all__ = ["OffscreenGLError", "Phrase", "RenderedScene", "Tabletop", "TabletopObject"]
+
+
+def __getattr__(name: str):
+    if name == "Tabletop":
+        from esam_perception.tabletop.renderer import Tabletop
+
+        return Tabletop
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

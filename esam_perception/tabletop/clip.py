@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from esam_perception.tabletop.language import Phrase, TabletopObject
-from esam_perception.tabletop.renderer import RenderedScene, Tabletop
+from esam_perception.tabletop.rendered_scene import RenderedScene
 
 FOLDER = Path(__file__).parent / "clip"
 SEED, FRAMES, ORBIT_STEP = 900_000, 12, 0.06
@@ -37,6 +37,8 @@ def load_clip(folder: Path = FOLDER) -> list[RenderedScene]:
 
 def record_clip(folder: Path = FOLDER) -> None:
     """Render the clip into `folder`: JPEG images, PNG instances and depth (16 bit, millimetres), clip.json."""
+    from esam_perception.tabletop.renderer import Tabletop  # its packages are for recording, not for replaying
+
     folder.mkdir(parents=True, exist_ok=True)
     table = Tabletop(*SIZE)
     scene = table.sample(SEED)

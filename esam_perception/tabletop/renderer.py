@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 import ctypes.util
-import json
 import os
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from esam_perception.tabletop.language import Phrase, TabletopObject, scene_phrases
+from esam_perception.tabletop.language import TabletopObject, scene_phrases
+from esam_perception.tabletop.needs import GL_HINT, OffscreenGLError
+from esam_perception.tabletop.rendered_scene import RenderedScene
 from esam_perception.tabletop.scene import SCENES_PER_WORLD, TABLE_HALF, Scene, World, make_world, sample_scene
 
-GL_HINT = "off-screen GL is missing: sudo apt-get install -y libegl1 libegl-mesa0 libgl1-mesa-dri"
 # An object is named only if at least this share of the image shows it (123 pixels of 640x480).
 VISIBLE_SHARE = 4e-4
 HIDDEN_GROUP = 4
 MAX_LIGHTS = 3
-
-
-class OffscreenGLError(RuntimeError):
-    """No off-screen GL works here; the text names what to install."""
-
-
-@dataclass(frozen=True)
-class RenderedScene:
-    """A scene as a perfect RGB-D camera sees it.
-
-    image: uint8 [H, W, 3] RGB. depth: float32 [H, W] metres along the optical axis, 0 where there is none.
-    instances: uint8 [H, W], 0 for the background, else `TabletopObject.label`.
-    camera_matrix: float64 [3, 3], pixels. phrases: true and false ones (language.scene_phrases).
-    """
-
-    image: np.ndarray
-    depth: np.ndarray
-    instances: np.ndarray
-    camera_matrix: np.ndarray
-    objects: tuple[TabletopObject, ...]
-    phrases: tuple[Phrase, ...]
-    seed: int
-
-    def truth_json(self) -> str:
-        """Objects, phrases and seed as JSON."""
-        return json.dumps(
-            {
-                "seed": self.seed,
-                "objects": [asdict(o) for o in self.objects],
-                "phrases": [asdict(p) for p in self.phrases],
-            }
-        )
 
 
 def _import_mujoco():
@@ -57,6 +24,8 @@ def _import_mujoco():
         os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
     try:
         import mujoco
+    except ModuleNotFoundError:
+        raise  # a package that is not installed: GL is not to blame
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         # PyOpenGL raises AttributeError where the library it was told to use is missing
         raise OffscreenGLError(f"{GL_HINT} ({type(error).__name__}: {error})") from error
@@ -70,7 +39,7 @@ class Tabletop:
         seen = world.render(world.sample(seed=7))
         world.close()
 
-    Raises OffscreenGLError where no off-screen GL works.
+    Raises OffscreenGLError where no off-screen GL works, ModuleNotFoundError where a package is missing (see needs).
     """
 
     def __init__(self, width: int = 640, height: int = 480, samples: int = 4) -> None:

@@ -33,7 +33,8 @@ class Client:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.arrays: list[msg.MatchArray] = []
-        self.images: dict[str, list[Image]] = {name: [] for name in ("mask", "confidence", "heatmap", "overlay")}
+        names = ("mask", "mask_view", "confidence", "heatmap", "overlay")
+        self.images: dict[str, list[Image]] = {name: [] for name in names}
         self.diagnostics: list = []
         self.active: list[msg.QueryArray] = []
         self.node.create_subscription(msg.MatchArray, "/esam/matches", self.arrays.append, 10)

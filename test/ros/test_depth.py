@@ -1,6 +1,7 @@
 """3D targets from the real node in a process of its own, over DDS, against the truth of the simulated tabletop."""
 
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from visualization_msgs.msg import Marker
 from esam_perception.ros.camera import camera_info
 from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
 from esam_perception.targets import fit_depth, measure_target, organized_points
-from test.ros.client import start_node
+from test.ros.client import PATIENCE, start_node
 from test.ros.depth_client import (
     FRAME,
     PARAMETERS,
@@ -88,6 +89,7 @@ def test_the_target_of_a_matched_object(client, scene):
     np.testing.assert_allclose([box.scale.x, box.scale.y, box.scale.z], np.maximum(segment.extent, 0.002), atol=1e-6)
     np.testing.assert_allclose(rotation_of(box.pose), rotation_of(segment.target.pose), atol=1e-9)
     assert np.linalg.norm(position_of(box.pose) - position_of(segment.target.pose)) < max(segment.extent)
+    assert 0 < text.scale.x < text.scale.z  # RViz: the width of a space
     assert text.type == Marker.TEXT_VIEW_FACING and there.text in text.text and "MATCH" in text.text
 
     poses = client.wait(lambda: [m for m in client.poses if m.header == array.header], "esam/target_poses")[-1]
@@ -164,6 +166,22 @@ def test_bad_depth_is_counted_by_reason_and_the_match_comes(client, scene, name)
     points = np.frombuffer(cloud.data, np.float32)
     assert (cloud.height, cloud.width) == scene[0].depth.shape and np.isnan(points).all()
     # and the next good one is measured
+    check_against_truth(first_segment(show(client, scene, good(scene))), scene)
+
+
+def test_depth_that_comes_for_few_images_has_a_likely_cause(client, scene):
+    """Images and intrinsics come, depth does not, though somebody publishes it: the text says what mends that."""
+    small = np.zeros((24, 32, 3), np.uint8)
+    end = time.monotonic() + PATIENCE
+    while "FASTDDS_DEFAULT_PROFILES_FILE" not in (error := client.status()["last_error"]):
+        assert time.monotonic() < end, error
+        for _ in range(20):  # more than the depth that other tests sent a moment ago
+            header = client.next_header(FRAME)
+            client.info_publisher.publish(camera_info(scene[0].camera_matrix, 640, 480, header))
+            client.image_publisher.publish(image_message(small, "rgb8", header))
+            client.spin(0.01)
+        assert not first_segment(show(client, scene, lambda header: None)).has_target
+    assert "no_depth_within_tolerance" in error and "camera's driver" in error
     check_against_truth(first_segment(show(client, scene, good(scene))), scene)
 
 

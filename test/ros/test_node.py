@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from esam_perception import msg
+from esam_perception.drawing import PALETTE
 from esam_perception.pipeline import Pipeline
 from esam_perception.ros.encodings import image_to_rgb
 from esam_perception.ros.messages import image_message, to_nanoseconds
@@ -102,6 +103,9 @@ def test_a_frame_and_two_queries(client, told):
     )
     confidence = np.frombuffer(client.image_of("confidence", array).data, np.uint8).reshape(mask.shape)
     assert (confidence[mask == 0] == 0).all() and (confidence[mask > 0] >= 127).all()
+    view = client.image_of("mask_view", array)
+    assert view.encoding == "rgb8"
+    np.testing.assert_array_equal(image_to_rgb(view), np.where(mask[..., None] > 0, np.uint8(PALETTE[0]), 0))
     heatmap = client.image_of("heatmap", array)
     values = np.frombuffer(heatmap.data, np.float32).reshape(heatmap.height, heatmap.width)
     assert heatmap.encoding == "32FC1" and values.shape == mask.shape and 0 <= values.min() and 0.5 < values.max() <= 1
