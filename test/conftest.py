@@ -17,15 +17,25 @@ OLD_DISTRO = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
 if not (os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE") or os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE")):
     variable = "FASTRTPS_DEFAULT_PROFILES_FILE" if OLD_DISTRO else "FASTDDS_DEFAULT_PROFILES_FILE"
     os.environ[variable] = str(ROOT / "config" / "fastdds.xml")
+# reference outputs of the official code; not part of this repository
+GOLDENS = Path(os.environ.get("ESAM_GOLDENS", ROOT.parent / "shared" / "goldens"))
+
+
+def pytest_configure(config) -> None:
+    from test.allowed_skips import ALLOWED
+    from test.cpu_time import CpuTime
+    from test.skip_guard import SkipGuard
+
+    config.pluginmanager.register(SkipGuard(ALLOWED))
+    config.pluginmanager.register(CpuTime())
 
 
 @pytest.fixture(scope="session")
 def goldens() -> Path:
-    """Reference outputs of the official code; not part of this repository."""
-    path = Path(os.environ.get("ESAM_GOLDENS", ROOT.parent / "shared" / "goldens"))
-    if not path.is_dir():
-        pytest.skip(f"the goldens are not at hand ({path}); set ESAM_GOLDENS to their folder")
-    return path
+    """The folder of the reference outputs."""
+    if not GOLDENS.is_dir():
+        pytest.skip(f"the goldens are not at hand ({GOLDENS}); set ESAM_GOLDENS to their folder")
+    return GOLDENS
 
 
 @pytest.fixture(scope="session")
