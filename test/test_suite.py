@@ -1,12 +1,12 @@
 """The suite about itself: what skips may do, and what a run says of its cost, each seen on a small project of its own."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
 from test.conftest import ROOT
+
+pytest_plugins = ["pytester"]
 
 CONFTEST = """
 import pytest
@@ -30,17 +30,15 @@ def gpu():
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(pytester):
     """A function that runs pytest on one module, test_it.py: (exit code, what it said)."""
-    (tmp_path / "conftest.py").write_text(CONFTEST)
+    pytester.makeconftest(CONFTEST)
+    pytester.makeini("[pytest]\n")
 
-    def run(code, *arguments, ini=tmp_path / "none.ini"):
-        (tmp_path / "test_it.py").write_text("import pytest\n" + code)
-        (tmp_path / "none.ini").write_text("[pytest]\n")
-        command = [sys.executable, "-m", "pytest", "-c", str(ini), "-ra", "-p", "no:cacheprovider", *arguments, "."]
-        environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-        answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        return answer.returncode, answer.stdout
+    def run(code, *arguments):
+        pytester.makepyfile(test_it="import pytest\n" + code)
+        result = pytester.runpytest_inprocess("-ra", "-p", "no:cacheprovider", *arguments)
+        return result.ret, result.stdout.str()
 
     return run
 
@@ -99,12 +97,13 @@ def test_the_cost_of_a_run_counts_its_children_and_its_fixtures(run):
     assert name == "test_it.py::test_burns" and float(cpu) >= 1
 
 
-def test_the_default_run_leaves_out_what_is_long_and_nothing_else(run):
+def test_the_default_run_leaves_out_what_is_long_and_nothing_else(run, pytester):
     """Under the project's own pytest.ini."""
+    ini = "-c", str(ROOT / "pytest.ini"), "--rootdir", str(pytester.path), str(pytester.path)
     code = "@pytest.mark.long\ndef test_long(): pass\ndef test_short(): pass\n"
     for arguments, told in (
         ((), "test_short"), (("-m", "long"), "test_long"), (("-m", "long or not long"), "test_long test_short"),
     ):  # fmt: skip
-        exit_code, said = run(code, "-v", *arguments, ini=ROOT / "pytest.ini")
+        exit_code, said = run(code, "-v", *arguments, *ini)
         assert exit_code == 0 and " ".join(re.findall(r"::(\w+) PASSED", said)) == told
-    assert run("@pytest.mark.lnog\ndef test_long(): pass\n", ini=ROOT / "pytest.ini")[0] == 2
+    assert run("@pytest.mark.lnog\ndef test_long(): pass\n", *ini)[0] == 2

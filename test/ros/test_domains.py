@@ -1,7 +1,6 @@
 """DDS domains are claimed: no two processes of a machine are given the same one, and none that somebody uses."""
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -49,13 +48,27 @@ def test_no_two_processes_hold_the_same_one_and_a_death_gives_it_back(hold, tmp_
 
 def test_one_that_somebody_uses_without_a_claim_is_passed_over(tmp_path):
     with claimed_domain() as free, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        # any port of the domain, of whatever participant
-        taken.bind(("127.0.0.1", FIRST_PORT + PORTS * free + random.randrange(60)))
+        taken.bind(("127.0.0.1", FIRST_PORT + PORTS * free + 11))
         with pytest.raises(NoFreeDomain), claimed_domain(tmp_path, (free,)):
             pass
         taken.close()
         with claimed_domain(tmp_path, (free,)) as domain:
             assert domain == free
+
+
+def test_one_with_a_node_in_it_is_passed_over(tmp_path):
+    rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from rclpy.context import Context
+    from rclpy.node import Node
+
+    context = Context()
+    with claimed_domain() as domain:
+        rclpy.init(context=context, domain_id=domain)
+        node = Node("somebody", context=context)
+        with pytest.raises(NoFreeDomain), claimed_domain(tmp_path, (domain,)):
+            pass
+        node.destroy_node()
+        context.shutdown()
 
 
 def test_a_lock_that_cannot_be_opened_is_passed_over(tmp_path):

@@ -1,6 +1,5 @@
 """The executor outlives what is destroyed under it."""
 
-import random
 import threading
 import time
 
@@ -39,11 +38,10 @@ class Gone(Waitable):
 
 
 @pytest.fixture
-def node():
+def node(domain_id):
     context = Context()
-    rclpy.init(context=context, domain_id=random.randint(101, 220))
-    node = Node("spinning", context=context)
-    yield node
+    rclpy.init(context=context, domain_id=domain_id)
+    yield Node("spinning", context=context)
     rclpy.try_shutdown(context=context)
 
 
