@@ -43,6 +43,18 @@ def ros_environment() -> dict[str, str]:
     return environment
 
 
+def ros_arguments(parameters: dict[str, object], namespace: str = "") -> list[str]:
+    """The command line that gives a node its parameters and its namespace."""
+    arguments = ["--ros-args"]
+    for key, value in parameters.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        # an empty or odd string needs YAML's quotes
+        arguments += ["-p", f"{key}:={text}" if not isinstance(value, str) else f'{key}:="{text}"']
+    if namespace:
+        arguments += ["-r", f"__ns:={namespace}"]
+    return arguments
+
+
 class Child:
     """A ROS executable of this package in its own process group, its output in a log file."""
 
@@ -55,13 +67,8 @@ class Child:
         namespace: str = "",
     ) -> None:
         self.name, self.log = module.rsplit(".", 1)[1], log
-        command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())", "--ros-args"]
-        for key, value in parameters.items():
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            # an empty or odd string needs YAML's quotes
-            command += ["-p", f"{key}:={text}" if not isinstance(value, str) else f'{key}:="{text}"']
-        if namespace:
-            command += ["-r", f"__ns:={namespace}"]
+        command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())"]
+        command += ros_arguments(parameters, namespace)
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
                 command,

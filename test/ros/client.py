@@ -22,6 +22,7 @@ from esam_perception import msg, srv
 from esam_perception.ros.domains import claimed_domain
 from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
 from esam_perception.ros.processes import Child, ros_environment
+from test.ros.forked import ForkedChild
 
 PATIENCE = 60.0  # of waiting for something that must come; these machines are slow and shared
 
@@ -156,11 +157,15 @@ def own_environment(domain_id: int) -> dict[str, str]:
 
 @contextmanager
 def running_node(
-    log: Path, parameters: dict, kind: type = Client, module: str = "esam_perception.ros.node"
+    log: Path,
+    parameters: dict,
+    kind: type = Client,
+    module: str = "esam_perception.ros.node",
+    process: type[Child] = ForkedChild,
 ) -> Iterator[tuple[Client, Child]]:
     """The real node in a process of its own, and a client of that kind, in a domain of their own until the block ends."""
     with claimed_domain() as domain_id, ExitStack() as ending:
-        child = Child(module, {"device": "cpu", **parameters}, log, own_environment(domain_id))
+        child = process(module, {"device": "cpu", **parameters}, log, own_environment(domain_id))
         ending.callback(child.stop)
         client = kind(domain_id)
         ending.callback(client.close)

@@ -16,8 +16,8 @@ def domain_id():
 
 @pytest.fixture
 def start(tmp_path):
-    """A function that starts a node for one test: start(parameters, kind of client, module) -> (client, child)."""
+    """A function that starts a node for one test, with running_node's arguments after the log: (client, child)."""
     from test.ros.client import running_node  # it needs ROS
 
     with ExitStack() as running:
-        yield lambda *arguments: running.enter_context(running_node(tmp_path / "node.log", *arguments))
+        yield lambda *given, **named: running.enter_context(running_node(tmp_path / "node.log", *given, **named))

@@ -19,8 +19,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from esam_perception import srv
 from esam_perception.ros.messages import image_message, to_nanoseconds
+from esam_perception.ros.processes import Child
 from esam_perception.ros.node import LAST_INFERENCE_SECONDS
-from test.ros.client import Client
 from test.ros.forgetful_node import GATE, SLOW, TOO_LARGE
 
 
@@ -55,7 +55,8 @@ def test_frames_are_kept_for_questions_and_calls_wait_in_a_bounded_queue(
 ):
     gate = tmp_path / "gate"
     monkeypatch.setenv(GATE, str(gate))
-    client, child = start({"model": str(tiny_profile), "frame_buffer": 3, "locate_queue": 2}, Client, "test.ros.forgetful_node")
+    parameters = {"model": str(tiny_profile), "frame_buffer": 3, "locate_queue": 2}
+    client, child = start(parameters, module="test.ros.forgetful_node", process=Child)
     client.wait_until_active()
     call = lambda *args, **kwargs: client.call(srv.Locate, "/esam/locate", request(*args, **kwargs))  # noqa: E731
     answer = call(["a mug"])
