@@ -15,7 +15,6 @@ import datetime
 import json
 import os
 import platform
-import random
 import shlex
 import statistics
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from esam_perception.ros.domains import own_domain
 from esam_perception.ros.processes import Child, ros_environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -231,7 +231,7 @@ def save(folder: Path, name: str, lines: list[str], data: dict) -> None:
 
 def main() -> int:
     args = parser().parse_args()
-    environment = ros_environment(random.randint(101, 220))
+    environment = ros_environment()
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
     if "_ESAM_BENCH" not in os.environ:
         # Fast DDS and glibc read these once, at start
@@ -239,8 +239,9 @@ def main() -> int:
         os.execve(sys.executable, command, {**environment, "_ESAM_BENCH": "1"})
     import rclpy
 
-    rclpy.init()
-    with tempfile.TemporaryDirectory() as folder:
+    with own_domain(), tempfile.TemporaryDirectory() as folder:
+        environment["ROS_DOMAIN_ID"] = os.environ["ROS_DOMAIN_ID"]
+        rclpy.init()
         logs = Path(folder)
         if args.memory:
             seen = memory(environment, logs, args.memory)
@@ -266,7 +267,7 @@ def main() -> int:
             ]  # fmt: skip
             data = {size: {way: vars(e) for way, e in ways.items()} for size, ways in found.items()}
             save(args.output, "transport", lines, {"latency": data, "rate": rate})
-    rclpy.try_shutdown()
+        rclpy.try_shutdown()
     return 0
 
 

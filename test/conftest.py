@@ -16,15 +16,25 @@ ROOT = Path(__file__).resolve().parents[1]
 # Fast DDS reads its profile once per process, with the first participant, whichever test makes it; without it images get
 # lost.
 os.environ.update(transport_environment(ROOT / "config" / "fastdds.xml"))
+# reference outputs of the official code; not part of this repository
+GOLDENS = Path(os.environ.get("ESAM_GOLDENS", ROOT.parent / "shared" / "goldens"))
+
+
+def pytest_configure(config) -> None:
+    from test.allowed_skips import ALLOWED
+    from test.cpu_time import CpuTime
+    from test.skip_guard import SkipGuard
+
+    config.pluginmanager.register(SkipGuard(ALLOWED))
+    config.pluginmanager.register(CpuTime())
 
 
 @pytest.fixture(scope="session")
 def goldens() -> Path:
-    """Reference outputs of the official code; not part of this repository."""
-    path = Path(os.environ.get("ESAM_GOLDENS", ROOT.parent / "shared" / "goldens"))
-    if not path.is_dir():
-        pytest.skip(f"the goldens are not at hand ({path}); set ESAM_GOLDENS to their folder")
-    return path
+    """The folder of the reference outputs."""
+    if not GOLDENS.is_dir():
+        pytest.skip(f"the goldens are not at hand ({GOLDENS}); set ESAM_GOLDENS to their folder")
+    return GOLDENS
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import numpy as np
 
 from esam_perception.drawing import contact_sheet
 from esam_perception.images import ImageFileError, read_rgb
+from esam_perception.ros.domains import NoFreeDomain, own_domain
 from esam_perception.ros.processes import Child, ros_environment
 from esam_perception.ros.queries import RefusedQuery, parse_query_text
 from esam_perception.ros.simulated_camera import CANNOT_RENDER_EXIT_CODE
@@ -65,15 +66,24 @@ def run(args: argparse.Namespace) -> int:
         print(f"esam demo: {error}", file=sys.stderr)
         return 2
     args.output.mkdir(parents=True, exist_ok=True)
-    environment = ros_environment(domain_id=random.randint(1, 100))
-    # DDS reads these when this process joins the domain
-    os.environ.update(environment)
+    try:
+        with own_domain():
+            return _show(args, asked)
+    except (DemoError, NoFreeDomain) as error:
+        print(f"esam demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _show(args: argparse.Namespace, asked: list[str]) -> int:
+    environment = ros_environment()
+    os.environ.update(environment)  # DDS reads these when this process joins the domain
     model = args.model
     if model == "auto" and args.image is None:
         model = "tabletop"  # the simulated tabletop is what this profile was trained for
     children: list[Child] = []
     try:
-        say(f"starting the node (model '{model}') and the camera, each in its own process")
+        domain = environment["ROS_DOMAIN_ID"]
+        say(f"starting the node (model '{model}') and the camera, each in its own process (ROS_DOMAIN_ID={domain})")
         node_parameters = {"model": model, "device": args.device, "image": "camera/image_raw"}
         if args.image is None:
             node_parameters["depth"] = "camera/depth/image_raw"
@@ -86,9 +96,6 @@ def run(args: argparse.Namespace) -> int:
             return _listen(args, asked, listener, children)
         finally:
             listener.close()
-    except DemoError as error:
-        print(f"esam demo: {error}", file=sys.stderr)
-        return 1
     finally:
         for child in children:
             child.stop()

@@ -27,15 +27,24 @@ def fastdds_profile() -> Path | None:
     return installed if installed.exists() else None
 
 
-def ros_environment(domain_id: int) -> dict[str, str]:
-    """This process' environment, on loopback, in a domain of its own, with shared memory large enough for images.
-
-    What the user has set stays."""
+def ros_environment() -> dict[str, str]:
+    """This process' environment, on loopback, with shared memory large enough for images. What the user has set stays."""
     environment = dict(os.environ)
-    environment.setdefault("ROS_DOMAIN_ID", str(domain_id))
     environment.update(loopback_environment(environment))
     environment.update(transport_environment(fastdds_profile(), environment))
     return environment
+
+
+def ros_arguments(parameters: dict[str, object], namespace: str = "") -> list[str]:
+    """The command line that gives a node its parameters and its namespace."""
+    arguments = ["--ros-args"]
+    for key, value in parameters.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        # an empty or odd string needs YAML's quotes
+        arguments += ["-p", f"{key}:={text}" if not isinstance(value, str) else f'{key}:="{text}"']
+    if namespace:
+        arguments += ["-r", f"__ns:={namespace}"]
+    return arguments
 
 
 class Child:
@@ -50,13 +59,8 @@ class Child:
         namespace: str = "",
     ) -> None:
         self.name, self.log = module.rsplit(".", 1)[1], log
-        command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())", "--ros-args"]
-        for key, value in parameters.items():
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            # an empty or odd string needs YAML's quotes
-            command += ["-p", f"{key}:={text}" if not isinstance(value, str) else f'{key}:="{text}"']
-        if namespace:
-            command += ["-r", f"__ns:={namespace}"]
+        command = [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())"]
+        command += ros_arguments(parameters, namespace)
         with open(log, "wb") as output:
             self._process = subprocess.Popen(
                 command,

@@ -1,9 +1,11 @@
 """What a robot does with the node, for tests: publishes images and queries, keeps what comes back."""
 
 import os
-import random
 import re
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 import rclpy
@@ -17,8 +19,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from esam_perception import msg, srv
+from esam_perception.ros.domains import claimed_domain
 from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
 from esam_perception.ros.processes import Child, ros_environment
+from test.ros.forked import ForkedChild
 
 PATIENCE = 60.0  # of waiting for something that must come; these machines are slow and shared
 
@@ -32,6 +36,7 @@ class Client:
         self.node = Node("test_client", context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
+        self._services: dict = {}
         self.arrays: list[msg.MatchArray] = []
         names = ("mask", "mask_view", "confidence", "heatmap", "overlay")
         self.images: dict[str, list[Image]] = {name: [] for name in names}
@@ -67,13 +72,17 @@ class Client:
         while time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.05)
 
+    def service(self, kind, name: str):
+        """The client of a service, once it is there; one for all calls."""
+        if name not in self._services:
+            self._services[name] = self.node.create_client(kind, name)
+        self.wait(self._services[name].service_is_ready, f"service {name}")
+        return self._services[name]
+
     def call(self, kind, name: str, request):
-        client = self.node.create_client(kind, name)
-        self.wait(lambda: client.service_is_ready(), f"service {name}")
-        future = client.call_async(request)
-        self.wait(future.done, f"an answer of {name}")
-        self.node.destroy_client(client)
-        return future.result()
+        """The answer of a service."""
+        future = self.service(kind, name).call_async(request)
+        return self.wait(lambda: future.done() and future.result(), f"an answer of {name}")
 
     def state(self) -> str:
         return self.call(GetState, "/esam/get_state", GetState.Request()).current_state.label
@@ -141,14 +150,28 @@ class Client:
         return self.call(srv.Locate, "/esam/locate", request)
 
 
-def start_node(
-    log, parameters: dict, domain_id: int | None = None, module: str = "esam_perception.ros.node"
-) -> tuple[Child, int]:
-    """The real node in a process of its own, in a domain of its own."""
-    domain_id = domain_id or random.randint(101, 220)
+def own_environment(domain_id: int) -> dict[str, str]:
+    """What a ROS process of a test finds: the domain, on loopback, and the shared memory that this process has too."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    environment = {**ros_environment(domain_id), "ROS_DOMAIN_ID": str(domain_id)}
-    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-        if name in environment:
-            os.environ[name] = environment[name]  # the client's side of the same shared memory
-    return Child(module, {"device": "cpu", **parameters}, log, environment), domain_id
+    return {**ros_environment(), "ROS_DOMAIN_ID": str(domain_id)}
+
+
+@contextmanager
+def running_node(
+    log: Path,
+    parameters: dict,
+    kind: type = Client,
+    module: str = "esam_perception.ros.node",
+    process: type[Child] = ForkedChild,
+) -> Iterator[tuple[Client, Child]]:
+    """The real node in a process of its own, and a client of that kind, in a domain of their own until the block ends."""
+    with claimed_domain() as domain_id, ExitStack() as ending:
+        child = process(module, {"device": "cpu", **parameters}, log, own_environment(domain_id))
+        ending.callback(child.stop)
+        client = kind(domain_id)
+        ending.callback(client.close)
+        try:
+            yield client, child
+        except BaseException:
+            print(child.log_tail(40))
+            raise

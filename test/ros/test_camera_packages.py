@@ -1,6 +1,5 @@
 """The cameras on a machine that has ROS, NumPy and OpenCV, as after apt's steps in README.md: no simulator's packages."""
 
-import random
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -16,17 +15,16 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from esam_perception.ros import camera as cameras
 from esam_perception.ros.encodings import image_to_rgb
-from esam_perception.ros.processes import Child, ros_environment
+from esam_perception.ros.processes import Child
 from esam_perception.ros.transforms import rotation_matrix
 from test.missing import SIMULATOR, environment_without
-from test.ros.client import Client
+from test.ros.client import Client, own_environment
 
 
-def test_the_recorded_clip_is_replayed_without_the_simulators_packages(tmp_path, clip, monkeypatch):
+def test_the_recorded_clip_is_replayed_without_the_simulators_packages(tmp_path, clip, monkeypatch, domain_id):
     monkeypatch.setenv("PYTHONPATH", environment_without(tmp_path, (*SIMULATOR, "torch"))["PYTHONPATH"])
-    domain_id = random.randint(101, 220)
-    environment = {**ros_environment(domain_id), "ROS_DOMAIN_ID": str(domain_id)}
-    camera = Child("esam_perception.ros.file_camera", {"source": "clip"}, tmp_path / "camera.log", environment)
+    log = tmp_path / "camera.log"
+    camera = Child("esam_perception.ros.file_camera", {"source": "clip"}, log, own_environment(domain_id))
     client = Client(domain_id, "/unused")
     images: list[Image] = []
     infos: list[CameraInfo] = []

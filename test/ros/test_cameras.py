@@ -2,9 +2,9 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import cv2
 import numpy as np
@@ -18,11 +18,11 @@ from std_msgs.msg import String
 
 from esam_perception.ros.encodings import depth_to_metres, image_to_rgb
 from esam_perception.ros.file_camera import SourceError, frames_of
-from esam_perception.ros.processes import Child, ros_environment
+from esam_perception.ros.processes import Child
 from esam_perception.ros.simulated_camera import CANNOT_RENDER_EXIT_CODE
 from test.conftest import ROOT
 from test.missing import SIMULATOR, environment_without
-from test.ros.client import Client
+from test.ros.client import Client, own_environment
 
 
 class Watcher(Client):
@@ -40,20 +40,18 @@ class Watcher(Client):
 
 
 @pytest.fixture
-def watch(tmp_path):
-    started = []
+def watch(tmp_path, domain_id):
+    with ExitStack() as ending:
 
-    def start(module: str, parameters: dict) -> Watcher:
-        domain_id = random.randint(101, 220)
-        environment = {**ros_environment(domain_id), "ROS_DOMAIN_ID": str(domain_id)}
-        child = Child(f"esam_perception.ros.{module}", parameters, tmp_path / "camera.log", environment)
-        watcher = Watcher(domain_id)
-        started.extend([watcher.close, child.stop])
-        return watcher
+        def start(module: str, parameters: dict) -> Watcher:
+            environment = own_environment(domain_id)
+            child = Child(f"esam_perception.ros.{module}", parameters, tmp_path / "camera.log", environment)
+            ending.callback(child.stop)
+            watcher = Watcher(domain_id)
+            ending.callback(watcher.close)
+            return watcher
 
-    yield start
-    for end in started:
-        end()
+        yield start
 
 
 def test_the_simulated_camera(watch, tabletop):
@@ -82,10 +80,10 @@ def test_the_recorded_clip_is_replayed_with_its_truth(watch, clip):
     assert any((shown == frame.image).all() for frame in clip)
 
 
-def test_a_machine_without_gl_gets_one_line(tmp_path):
+def test_a_machine_without_gl_gets_one_line(domain_id):
     """MuJoCo told to use a GL that does not exist: what a machine without any looks like."""
     environment = {**os.environ, "MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent.json",
-                   "PYTHONPATH": str(ROOT), "ROS_DOMAIN_ID": str(random.randint(101, 220))}  # fmt: skip
+                   "PYTHONPATH": str(ROOT), "ROS_DOMAIN_ID": str(domain_id)}  # fmt: skip
     code = "import sys; from esam_perception.ros.simulated_camera import main; sys.exit(main())"
     camera = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert camera.returncode == CANNOT_RENDER_EXIT_CODE, camera.stderr

@@ -17,7 +17,7 @@ from visualization_msgs.msg import Marker
 from esam_perception.ros.camera import camera_info
 from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
 from esam_perception.targets import fit_depth, measure_target, organized_points
-from test.ros.client import PATIENCE, start_node
+from test.ros.client import PATIENCE, running_node
 from test.ros.depth_client import (
     FRAME,
     PARAMETERS,
@@ -36,17 +36,9 @@ from test.ros.depth_client import (
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    child, domain_id = start_node(tmp_path_factory.mktemp("depth") / "node.log", PARAMETERS)
-    client = DepthClient(domain_id)
-    try:
+    with running_node(tmp_path_factory.mktemp("depth") / "node.log", PARAMETERS, DepthClient) as (client, child):
         client.wait_until_active()
         yield client, child
-    except BaseException:
-        print(child.log_tail(40))
-        raise
-    finally:
-        client.close()
-        child.stop()
 
 
 @pytest.fixture

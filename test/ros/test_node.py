@@ -17,23 +17,15 @@ from esam_perception.drawing import PALETTE
 from esam_perception.pipeline import Pipeline
 from esam_perception.ros.encodings import image_to_rgb
 from esam_perception.ros.messages import image_message, to_nanoseconds
-from test.ros.client import Client, start_node
+from test.ros.client import running_node
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     """The node with the bundled profile, active, and a client."""
-    child, domain_id = start_node(tmp_path_factory.mktemp("node") / "node.log", {"model": "tabletop"})
-    client = Client(domain_id)
-    try:
+    with running_node(tmp_path_factory.mktemp("node") / "node.log", {"model": "tabletop"}) as (client, child):
         client.wait_until_active()
         yield client, child
-    except BaseException:
-        print(child.log_tail(40))
-        raise
-    finally:
-        client.close()
-        child.stop()
 
 
 @pytest.fixture

@@ -7,26 +7,9 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 
-from test.ros.client import Client, start_node
-
-
-@pytest.fixture
-def start(tmp_path):
-    started = []
-
-    def starting(parameters: dict) -> Client:
-        child, domain_id = start_node(tmp_path / "node.log", parameters)
-        client = Client(domain_id)
-        started.extend([client.close, child.stop])
-        return client
-
-    yield starting
-    for end in started:
-        end()
-
 
 def test_without_autostart_it_waits_and_keeps_queries_and_drops_stale_frames(start, tiny_profile, clip):
-    client = start({"model": str(tiny_profile), "autostart": False, "max_age": 5.0})
+    client, _ = start({"model": str(tiny_profile), "autostart": False, "max_age": 5.0})
     assert client.state() == "unconfigured"
     client.wait(lambda: client.query_publisher.get_subscription_count() > 0, "the node")
     client.ask("the red mug")  # before any image, before any model
@@ -46,7 +29,7 @@ def test_without_autostart_it_waits_and_keeps_queries_and_drops_stale_frames(sta
 
 
 def test_a_model_that_is_not_there_is_an_error_that_names_it_and_the_node_stays(start, tmp_path):
-    client = start({"model": str(tmp_path / "nothing")})
+    client, _ = start({"model": str(tmp_path / "nothing")})
     status = client.wait(
         lambda: (s := client.status())["level"] == DiagnosticStatus.ERROR and s, "the error in diagnostics"
     )

@@ -1,7 +1,5 @@
 """`use_sim_time`: the node under a clock that somebody else publishes, as `ros2 bag play --clock` does."""
 
-import time
-
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -9,7 +7,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from rosgraph_msgs.msg import Clock
 
 from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
-from test.ros.client import Client, start_node
+from test.ros.client import running_node
 
 RECORDED = 1_000_000_000 * 1_600_000_000  # years ago, as recordings are
 MAX_AGE = 0.5
@@ -18,16 +16,8 @@ MAX_AGE = 0.5
 @pytest.fixture(scope="module")
 def running(tiny_profile, tmp_path_factory):
     parameters = {"model": str(tiny_profile), "use_sim_time": True, "max_age": MAX_AGE, "queries": "a mug"}
-    child, domain_id = start_node(tmp_path_factory.mktemp("node") / "node.log", parameters)
-    client = Client(domain_id)
-    try:
-        yield client, child
-    except BaseException:
-        print(child.log_tail(40))
-        raise
-    finally:
-        client.close()
-        child.stop()
+    with running_node(tmp_path_factory.mktemp("node") / "node.log", parameters) as running:
+        yield running
 
 
 def test_it_starts_and_reports_before_the_clock_does(running):
@@ -69,6 +59,4 @@ def test_a_clock_that_stands_still_does_not_silence_it(running):
     client, _ = running
     client.wait_until_active()
     client.diagnostics.clear()
-    began = time.monotonic()
     client.wait(lambda: len(client.diagnostics) >= 2, "two diagnostics")
-    assert time.monotonic() - began < 30

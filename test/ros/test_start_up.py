@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esam_perception.ros.distro import profile_in_use, transport_environment
+from esam_perception.ros.domains import claimed_domain
 from esam_perception.ros.processes import ros_environment
 from esam_perception.ros.shared_memory import FOLDER, segment_bytes, shortage
 from test.conftest import ROOT
@@ -90,7 +91,9 @@ def said() -> list[str]:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     arguments = ["-p", "autostart:=false", "-r", "__ns:=/robot/front", "--log-level", "robot.front.esam:=debug"]
     command = [sys.executable, "-c", CODE, "--ros-args", *arguments]
-    done = subprocess.run(command, env=ros_environment(0), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    with claimed_domain() as domain_id:
+        environment = {**ros_environment(), "ROS_DOMAIN_ID": str(domain_id)}
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return (done.stdout + done.stderr).splitlines()
 

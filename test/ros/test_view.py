@@ -1,6 +1,5 @@
 """`esam view`: what is logged to Rerun, with a stand-in that keeps it, and with Rerun itself where it is installed."""
 
-import random
 import subprocess
 import sys
 import threading
@@ -258,7 +257,7 @@ def test_what_is_no_replay_is_said(given, tmp_path, clip, capsys, monkeypatch):
     assert line.startswith("esam view: ") and ("no such file" in line or "/esam/matches" in line)
 
 
-def test_a_running_node_is_watched_over_dds(scene, recording, monkeypatch):
+def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeypatch):
     """Real topics in a namespace: what a publisher sends arrives in the scene, under its stamp."""
     rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -269,7 +268,7 @@ def test_a_running_node_is_watched_over_dds(scene, recording, monkeypatch):
     from esam_perception import msg
     from esam_perception.ros.view_node import watch
 
-    domain_id, context = random.randint(101, 220), Context()
+    context = Context()
     rclpy.init(context=context, domain_id=domain_id)
     node, done = Node("publisher", context=context), threading.Event()
     publishers = [node.create_publisher(Image, "/front/image_raw", 5), node.create_publisher(msg.MatchArray, "/robot1/esam/matches", 5),
@@ -289,10 +288,9 @@ def test_a_running_node_is_watched_over_dds(scene, recording, monkeypatch):
     thread = threading.Thread(target=publish)
     thread.start()
     try:
-        # discovery may take seconds
         frames = 0
-        for _ in range(5):
-            frames += watch(scene, "robot1", "/front/image_raw", 4.0, domain_id)
+        for seconds in (1.0, 2.0, 4.0, 8.0, 16.0):  # discovery may take seconds
+            frames += watch(scene, "robot1", "/front/image_raw", seconds, domain_id)
             if frames and recording.of("camera/image") and recording.of("heatmap"):
                 break
     finally:
