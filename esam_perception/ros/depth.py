@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from esam_perception.ros.distro import distro_name, fastdds_variable
 from esam_perception.types import Intrinsics
 
 KEPT_MESSAGES = 8
@@ -125,8 +126,8 @@ def advice_on_lost_depth(images: int, infos: int, depths: int) -> str:
     return (
         f"in the last {ARRIVAL_SECONDS:.0f} s came {images} images, {infos} camera_infos and {depths} depth images: unless "
         "the camera sends depth at a lower rate, it gets lost on the way, as the default Fast DDS of the camera's driver has "
-        "too little shared memory: start the driver with FASTDDS_DEFAULT_PROFILES_FILE (on Humble and Jazzy "
-        "FASTRTPS_DEFAULT_PROFILES_FILE) naming this package's config/fastdds.xml"
+        f"too little shared memory: start the driver with {fastdds_variable(distro_name())} naming this package's "
+        "config/fastdds.xml"
     )
 
 

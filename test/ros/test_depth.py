@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from esam_perception.ros.camera import camera_info
+from esam_perception.ros.distro import distro_name, fastdds_variable
 from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
 from esam_perception.targets import fit_depth, measure_target, organized_points
 from test.ros.client import PATIENCE, running_node
@@ -165,7 +166,7 @@ def test_depth_that_comes_for_few_images_has_a_likely_cause(client, scene):
     """Images and intrinsics come, depth does not, though somebody publishes it: the text says what mends that."""
     small = np.zeros((24, 32, 3), np.uint8)
     end = time.monotonic() + PATIENCE
-    while "FASTDDS_DEFAULT_PROFILES_FILE" not in (error := client.status()["last_error"]):
+    while fastdds_variable(distro_name()) not in (error := client.status()["last_error"]):
         assert time.monotonic() < end, error
         for _ in range(20):  # more than the depth that other tests sent a moment ago
             header = client.next_header(FRAME)
