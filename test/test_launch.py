@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import runpy
 import sys
 from types import ModuleType, SimpleNamespace
@@ -51,6 +52,18 @@ def test_defaults_agree_with_the_parameters_file():
         if name in values:
             told = values[name]
             assert (str(told).lower() if isinstance(told, bool) else told) == default
+
+
+def test_what_the_node_advises_is_a_parameter_and_an_argument():
+    """`ros2 launch` passes over an argument that is not declared: advice that names one would do nothing."""
+    values = yaml.safe_load((ROOT / "config" / "esam.yaml").read_text())["/**"]["ros__parameters"]
+    advised = set()
+    for path in sorted((ROOT / "esam_perception" / "ros").rglob("*.py")):
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        advised |= {name for text in texts if isinstance(text, str) for name in re.findall(r"\b([a-z]\w+):=", text)}
+    assert {"reliability", "image_transport"} <= advised <= set(CONTRACT) & set(values)
+    # graph_check's "set parameter {wanted.parameter}"
+    assert {"image", "depth", "camera_info"} <= set(CONTRACT) & set(values)
 
 
 def test_the_installed_files_that_they_name_exist():
