@@ -1,4 +1,4 @@
-"""docker/ and CI, read: they cannot run where this is developed. What they name is there, and they cover what is supported."""
+"""docker/ and CI, read: they cannot run where this is developed. What they name is there; what is supported is covered."""
 
 import ast
 import os
@@ -62,8 +62,10 @@ def test_the_dockerfile_copies_what_is_there_and_ends_as_no_root():
 
 
 def test_the_dockerfile_leaves_out_what_rosdep_would_take_from_pypi():
-    """On Ubuntu 24.04 and newer that ends in externally-managed-environment; the image has an environment of its own."""
-    named = {element.text for element in ElementTree.parse(ROOT / "package.xml").getroot() if element.tag.endswith("depend")}
+    """On Ubuntu 24.04 and newer that ends in externally-managed-environment; the image has its own environment."""
+    named = {
+        element.text for element in ElementTree.parse(ROOT / "package.xml").getroot() if element.tag.endswith("depend")
+    }
     (skipped,) = re.findall(r'--skip-keys "([^"]+)"', DOCKERFILE)
     assert set(skipped.split()) == {name for name in named if name.endswith("-pip")}
 
@@ -71,7 +73,17 @@ def test_the_dockerfile_leaves_out_what_rosdep_would_take_from_pypi():
 def test_what_is_built_elsewhere_stays_out_of_the_image():
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert {".git", ".venv*", "build", "install", "log"} <= set(ignored)
-    for needed in ("CMakeLists.txt", "package.xml", "msg", "srv", "launch", "config", "scripts", "esam_perception", "test"):
+    for needed in (
+        "CMakeLists.txt",
+        "package.xml",
+        "msg",
+        "srv",
+        "launch",
+        "config",
+        "scripts",
+        "esam_perception",
+        "test",
+    ):
         assert needed not in ignored
 
 

@@ -1,4 +1,4 @@
-"""The launch files, read, and run over stand-ins: launch is not on PyPI. Where it is installed, test_launch_real.py uses it."""
+"""The launch files, read, and run over stand-ins: launch is not on PyPI. test_launch_real.py runs them where it is."""
 
 import ast
 import os
@@ -17,7 +17,8 @@ from test.conftest import ROOT
 CONTRACT = {
     "namespace": "", "cameras": "", "params_file": None, "use_sim_time": "false", "autostart": "true", "log_level": "info",
     "image": "/camera/image_raw", "depth": "", "camera_info": "", "image_transport": "raw",
-    "reliability": "best_effort", "target_frame": "", "model": "auto", "device": "auto", "rviz": "false", "respawn": "false", "fastdds_profile": None,
+    "reliability": "best_effort", "target_frame": "", "model": "auto", "device": "auto", "rviz": "false",
+    "respawn": "false", "fastdds_profile": None,
 }  # fmt: skip
 
 
