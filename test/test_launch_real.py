@@ -21,12 +21,17 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import PushRosNamespace
 
 WRITER = f"""#!{sys.executable}
-import json, os, pathlib, sys
+import json, os, pathlib, sys, time
 files = [sys.argv[i + 1] for i, word in enumerate(sys.argv) if word == "--params-file"]
 texts = [pathlib.Path(file).read_text() for file in files]
 seen = {{"arguments": sys.argv[1:], "files": texts, "environment": dict(os.environ)}}
-name = pathlib.Path(sys.argv[0]).name
-(pathlib.Path({{folder!r}}) / f"{{name}}.{{os.getpid()}}.json").write_text(json.dumps(seen))
+name, folder = pathlib.Path(sys.argv[0]).name, pathlib.Path({{folder!r}})
+new = folder / f"{{name}}.{{os.getpid()}}.new"
+new.write_text(json.dumps(seen))
+new.rename(new.with_suffix(".json"))
+# a camera lives longer than the nodes: a demo may end with its camera
+while name != "esam" and len(list(folder.glob("esam.*.json"))) < int(os.environ["NODES"]):
+    time.sleep(0.05)
 """
 
 
@@ -50,6 +55,7 @@ def prefix(tmp_path, monkeypatch):
         executable.chmod(executable.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path}{os.pathsep}{os.environ['AMENT_PREFIX_PATH']}")
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "log"))
+    monkeypatch.setenv("NODES", "0")
     return tmp_path
 
 
@@ -58,13 +64,14 @@ def include(prefix: Path, name: str = "esam.launch.py", **arguments: str) -> Inc
     return IncludeLaunchDescription(PythonLaunchDescriptionSource(str(file)), launch_arguments=list(arguments.items()))
 
 
-def launched(prefix: Path, *entities, argv: tuple[str, ...] = ()) -> dict[str, list[dict]]:
-    """What each executable was started with, by its name."""
-    service = LaunchService(argv=list(argv))
+def launched(prefix: Path, *entities) -> dict[str, list[dict]]:
+    """What each executable was started with, by its name. entities: each starts one node."""
+    os.environ["NODES"] = str(len(entities))
+    service = LaunchService()
     service.include_launch_description(LaunchDescription(list(entities)))
     assert service.run() == 0
     found: dict[str, list[dict]] = {}
-    for file in (prefix / "seen").iterdir():
+    for file in (prefix / "seen").glob("*.json"):
         found.setdefault(file.name.split(".")[0], []).append(json.loads(file.read_text()))
     return found
 
