@@ -124,7 +124,7 @@ def start_one(arguments, given):
 def log_level(namespace, arguments):
     """LOGGER:=LEVEL for the node's own logger: a level alone would turn on ROS' logs too, a thousand lines a minute.
 
-    The logger's name holds the namespace, and PushRosNamespace of a file that includes this one puts its own before it."""
+    The logger's name holds the namespace, and a file that includes this one may push its own before it."""
     level = arguments["log_level"].lower()
     if level not in LOG_LEVELS:
         raise ValueError(f"launch argument log_level is '{level}', it must be one of: {', '.join(LOG_LEVELS)}")

@@ -1,7 +1,8 @@
-"""The launch files, read, and run over stand-ins: launch is not on PyPI. Where it is installed, test_launch_real.py uses it."""
+"""The launch files, read, and run over stand-ins: launch is not on PyPI. test_launch_real.py runs them where it is."""
 
 import ast
 import os
+import re
 import runpy
 import sys
 from types import ModuleType, SimpleNamespace
@@ -16,7 +17,8 @@ from test.conftest import ROOT
 CONTRACT = {
     "namespace": "", "cameras": "", "params_file": None, "use_sim_time": "false", "autostart": "true", "log_level": "info",
     "image": "/camera/image_raw", "depth": "", "camera_info": "", "image_transport": "raw",
-    "reliability": "best_effort", "target_frame": "", "model": "auto", "device": "auto", "rviz": "false", "respawn": "false", "fastdds_profile": None,
+    "reliability": "best_effort", "target_frame": "", "model": "auto", "device": "auto", "rviz": "false",
+    "respawn": "false", "fastdds_profile": None,
 }  # fmt: skip
 
 
@@ -51,6 +53,18 @@ def test_defaults_agree_with_the_parameters_file():
         if name in values:
             told = values[name]
             assert (str(told).lower() if isinstance(told, bool) else told) == default
+
+
+def test_what_the_node_advises_is_a_parameter_and_an_argument():
+    """`ros2 launch` passes over an argument that is not declared: advice that names one would do nothing."""
+    values = yaml.safe_load((ROOT / "config" / "esam.yaml").read_text())["/**"]["ros__parameters"]
+    advised = set()
+    for path in sorted((ROOT / "esam_perception" / "ros").rglob("*.py")):
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        advised |= {name for text in texts if isinstance(text, str) for name in re.findall(r"\b([a-z]\w+):=", text)}
+    assert {"reliability", "image_transport"} <= advised <= set(CONTRACT) & set(values)
+    # graph_check's "set parameter {wanted.parameter}"
+    assert {"image", "depth", "camera_info"} <= set(CONTRACT) & set(values)
 
 
 def test_the_installed_files_that_they_name_exist():

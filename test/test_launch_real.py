@@ -1,4 +1,4 @@
-"""The launch files run by the real launch and launch_ros, where they are installed: the executables write down what they get."""
+"""The launch files run by the real launch and launch_ros, where they are installed, over executables that only note."""
 
 import json
 import os
@@ -11,7 +11,9 @@ import yaml
 
 from test.conftest import ROOT
 
-pytest.importorskip("launch_ros", reason="launch_ros is not installed: it comes with apt's ROS 2, not with the PyPI wheels")
+pytest.importorskip(
+    "launch_ros", reason="launch_ros is not installed: it comes with apt's ROS 2, not with the PyPI wheels"
+)
 
 from launch import LaunchDescription, LaunchService
 from launch.actions import GroupAction, IncludeLaunchDescription
@@ -19,11 +21,17 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import PushRosNamespace
 
 WRITER = f"""#!{sys.executable}
-import json, os, pathlib, sys
+import json, os, pathlib, sys, time
 files = [sys.argv[i + 1] for i, word in enumerate(sys.argv) if word == "--params-file"]
-seen = {{"arguments": sys.argv[1:], "files": [pathlib.Path(file).read_text() for file in files], "environment": dict(os.environ)}}
-name = pathlib.Path(sys.argv[0]).name
-(pathlib.Path({{folder!r}}) / f"{{name}}.{{os.getpid()}}.json").write_text(json.dumps(seen))
+texts = [pathlib.Path(file).read_text() for file in files]
+seen = {{"arguments": sys.argv[1:], "files": texts, "environment": dict(os.environ)}}
+name, folder = pathlib.Path(sys.argv[0]).name, pathlib.Path({{folder!r}})
+new = folder / f"{{name}}.{{os.getpid()}}.new"
+new.write_text(json.dumps(seen))
+new.rename(new.with_suffix(".json"))
+# a camera lives longer than the nodes: a demo may end with its camera
+while name != "esam" and len(list(folder.glob("esam.*.json"))) < int(os.environ["NODES"]):
+    time.sleep(0.05)
 """
 
 
@@ -31,7 +39,12 @@ name = pathlib.Path(sys.argv[0]).name
 def prefix(tmp_path, monkeypatch):
     """An installed esam_perception of the sources' launch files, its executables replaced."""
     share, seen = tmp_path / "share" / "esam_perception", tmp_path / "seen"
-    for folder in (share, seen, tmp_path / "lib" / "esam_perception", tmp_path / "share/ament_index/resource_index/packages"):
+    for folder in (
+        share,
+        seen,
+        tmp_path / "lib" / "esam_perception",
+        tmp_path / "share/ament_index/resource_index/packages",
+    ):
         folder.mkdir(parents=True)
     (tmp_path / "share/ament_index/resource_index/packages/esam_perception").touch()
     for folder in ("launch", "config"):
@@ -42,6 +55,7 @@ def prefix(tmp_path, monkeypatch):
         executable.chmod(executable.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path}{os.pathsep}{os.environ['AMENT_PREFIX_PATH']}")
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "log"))
+    monkeypatch.setenv("NODES", "0")
     return tmp_path
 
 
@@ -50,13 +64,14 @@ def include(prefix: Path, name: str = "esam.launch.py", **arguments: str) -> Inc
     return IncludeLaunchDescription(PythonLaunchDescriptionSource(str(file)), launch_arguments=list(arguments.items()))
 
 
-def launched(prefix: Path, *entities, argv: tuple[str, ...] = ()) -> dict[str, list[dict]]:
-    """What each executable was started with, by its name."""
-    service = LaunchService(argv=list(argv))
+def launched(prefix: Path, *entities) -> dict[str, list[dict]]:
+    """What each executable was started with, by its name. entities: each starts one node."""
+    os.environ["NODES"] = str(len(entities))
+    service = LaunchService()
     service.include_launch_description(LaunchDescription(list(entities)))
     assert service.run() == 0
     found: dict[str, list[dict]] = {}
-    for file in (prefix / "seen").iterdir():
+    for file in (prefix / "seen").glob("*.json"):
         found.setdefault(file.name.split(".")[0], []).append(json.loads(file.read_text()))
     return found
 
@@ -78,7 +93,9 @@ def test_included_twice_each_keeps_its_own_parameters_file(prefix, tmp_path):
     files = []
     for name in ("one", "two"):
         files.append(tmp_path / f"{name}.yaml")
-        files[-1].write_text(f"/**:\n  ros__parameters: {{image: /{name}/image, model: {name}, reliability: reliable}}\n")
+        files[-1].write_text(
+            f"/**:\n  ros__parameters: {{image: /{name}/image, model: {name}, reliability: reliable}}\n"
+        )
     includes = [include(prefix, params_file=str(f), namespace=f.stem) for f in files]
     nodes = launched(prefix, *includes)["esam"]
     found = {parameters(node)["model"]: parameters(node) for node in nodes}
@@ -99,7 +116,9 @@ def test_after_the_demo_a_node_of_ones_own_knows_nothing_of_it(prefix):
 
 
 def test_an_argument_that_is_given_wins_over_the_parameters_file(prefix):
-    (node,) = launched(prefix, include(prefix, reliability="reliable", target_frame="base_link", autostart="false"))["esam"]
+    (node,) = launched(prefix, include(prefix, reliability="reliable", target_frame="base_link", autostart="false"))[
+        "esam"
+    ]
     values = parameters(node)
     defaults = yaml.safe_load((ROOT / "config" / "esam.yaml").read_text())["/**"]["ros__parameters"]
     assert values == {**defaults, "reliability": "reliable", "target_frame": "base_link", "autostart": False}

@@ -1,7 +1,7 @@
-"""What differs between ROS distributions, in one place: which one this is, the variables it reads, rclpy's private members.
+"""What differs between ROS distributions, in one place: which one this is, what it reads, rclpy's private members.
 
-Imports nothing of ROS and nothing large: launch files and the demo ask it before ROS runs. The names that the package uses
-of ROS, by distribution, are in docs/ros_api.md.
+Imports nothing of ROS and nothing large: launch files and the demo ask it before ROS runs. The names that the package
+uses of ROS, by distribution, are in docs/ros_api.md.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ ALLOCATION = {
 def distro_name(environment: Mapping[str, str] = os.environ) -> str:
     """The ROS distribution: what ROS_DISTRO says, else what the installed rclpy is of (PyPI's wheels set no variable).
 
-    Empty where there is no rclpy, or one of a version that is none of the supported ones; all else here then takes it for
-    a newer one than these."""
+    Empty where there is no rclpy, or one of a version that is none of the supported ones; all else here then takes it
+    for a newer one than these."""
     return environment.get("ROS_DISTRO") or RCLPY_MAJORS.get(_rclpy_major(), "")
 
 
 def _rclpy_major() -> int:
-    """The first number of the installed rclpy's version, by its metadata (importing it would cost a second); 0: none."""
+    """The first number of the installed rclpy's version, by its metadata (importing it costs a second); 0: none."""
     from importlib.metadata import PackageNotFoundError, version
 
     for name in RCLPY_DISTRIBUTIONS:
@@ -53,8 +53,8 @@ def fastdds_variable(distro: str) -> str:
 
 
 def profile_in_use(environment: Mapping[str, str] = os.environ) -> str:
-    """The Fast DDS profile that processes with this environment read; empty where none is named, or another DDS is used."""
-    if not environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp").startswith("rmw_fastrtps"):
+    """The Fast DDS profile that processes with this environment read; empty: none is named, or another DDS is used."""
+    if not (environment.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp").startswith("rmw_fastrtps"):
         return ""
     return environment.get(fastdds_variable(distro_name(environment)), "")
 
@@ -62,8 +62,8 @@ def profile_in_use(environment: Mapping[str, str] = os.environ) -> str:
 def transport_environment(profile: Path | str | None, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables to add to `environment` for processes that pass large images on; what the user has set stays.
 
-    profile: Fast DDS' XML with shared memory for large images; None or empty: none. A user's own profile counts under either
-    name: where it is given under the one that this distribution does not read, it is handed on under the other.
+    profile: Fast DDS' XML with shared memory for large images; None or empty: none. A user's own profile counts under
+    either name: where it is given under the one that this distribution does not read, it is handed on under the other.
     """
     known = fastdds_variable(distro_name(environment))
     users = next((environment[name] for name in FASTDDS_VARIABLES if environment.get(name)), "")
@@ -86,8 +86,8 @@ def loopback_environment(environment: Mapping[str, str] = os.environ) -> dict[st
 def destroy_state_machine(node: Any) -> None:
     """Give back what a destroyed lifecycle node's state machine holds of DDS and its shared memory.
 
-    rclpy leaves it to the garbage collector, which a thread at work keeps away. The member is private, and the same in all
-    supported distributions; where another one has it no more, the garbage collector has its turn as ever."""
+    rclpy leaves it to the garbage collector, which a thread at work keeps away. The member is private, and the same in
+    all supported distributions; where another one has it no more, the garbage collector has its turn as ever."""
     destroy = getattr(getattr(node, "_state_machine", None), "destroy_when_not_in_use", None)
     if destroy is not None:
         destroy()

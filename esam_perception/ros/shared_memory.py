@@ -14,14 +14,16 @@ CURE = "give the container more (docker run --shm-size=512m) or the host's (--ip
 
 
 def segment_bytes(profile: str | Path) -> int:
-    """The size of a process' segment by a Fast DDS profile: the largest in there; 0 where it names none.
+    """The bytes of a process' segment by a Fast DDS profile: the largest in there; 0 where it names none.
 
-    A file that cannot be read or is no XML counts as none: Fast DDS says so itself, and goes on with half a megabyte."""
+    A file that cannot be read or is no XML counts as none: Fast DDS says so itself and takes half a megabyte."""
     try:
         root = ElementTree.parse(profile).getroot()
     except (OSError, ElementTree.ParseError):
         return 0
-    texts = [(element.text or "").strip() for element in root.iter() if element.tag.rpartition("}")[2] == "segment_size"]
+    texts = [
+        (element.text or "").strip() for element in root.iter() if element.tag.rpartition("}")[2] == "segment_size"
+    ]
     return max((int(text) for text in texts if text.isdecimal()), default=0)
 
 

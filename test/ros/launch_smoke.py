@@ -2,8 +2,8 @@
 
     python3 test/ros/launch_smoke.py        # in a shell with ROS and this package sourced
 
-CI runs it on every distribution (the PyPI wheels have no ros2 launch, so `./esam test` cannot). Exit code 0; or 1, with what
-did not come and launch's own output.
+CI runs it on every distribution (the PyPI wheels have no ros2 launch, so `./esam test` cannot). Exit code 0; or 1, with
+what did not come and launch's own output.
 """
 
 import json
@@ -32,7 +32,10 @@ from esam_perception.tabletop.clip import load_clip
 NAMESPACE, TOPIC = "smoke", "/smoke/camera/image_raw"
 # torch is imported, a model loaded and warmed up, on a runner of two slow cores
 PATIENCE = 240.0
-LAUNCH = ["ros2", "launch", "esam_perception", "esam.launch.py", f"namespace:={NAMESPACE}", f"image:={TOPIC}", "model:=tabletop", "device:=cpu", "log_level:=debug"]  # fmt: skip
+LAUNCH = [
+    "ros2", "launch", "esam_perception", "esam.launch.py", f"namespace:={NAMESPACE}", f"image:={TOPIC}", "model:=tabletop",
+    "device:=cpu", "log_level:=debug",
+]  # fmt: skip
 
 
 class Failure(Exception):

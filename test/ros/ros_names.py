@@ -39,8 +39,8 @@ def is_ros(module: str) -> bool:
 def used(paths: Iterable[Path]) -> dict[str, dict[str, Path]]:
     """thing -> {member: a file that uses it}, of all these files.
 
-    A thing is package.module.name. Its members are what is used of it (a class' or an object's attribute) and, in brackets,
-    the keywords that it is called with: rclpy.qos.QoSProfile -> "(depth)"; rclpy.lifecycle.LifecycleNode ->
+    A thing is package.module.name. Its members are what is used of it (a class' or an object's attribute) and, in
+    brackets, the keywords that it is called with: rclpy.qos.QoSProfile -> "(depth)"; rclpy.lifecycle.LifecycleNode ->
     "create_timer(clock)". "" stands for itself.
     """
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
@@ -102,8 +102,8 @@ def _defined(tree: ast.AST) -> Iterator[str]:
 
 
 class _Names(ast.NodeVisitor):
-    """found: the dotted names of one file. What is not typed by an import, an assignment, an annotation or the name of a
-    node is not seen."""
+    """found: the dotted names of one file. What is not typed by an import, an assignment, an annotation or the name of
+    a node is not seen."""
 
     def __init__(self, tree: ast.AST, own: set[str]) -> None:
         self.found: set[str] = set()

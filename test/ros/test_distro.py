@@ -78,7 +78,9 @@ def test_what_the_user_has_set_stays_and_counts(name, users):
     """A profile under the name that this distribution does not read too: the user wants it, not ours."""
     before = {"ROS_DISTRO": name, **users}
     after = {**before, **distro.transport_environment("/ours.xml", before)}
-    assert {key: after[key] for key, value in users.items() if value} == {key: value for key, value in users.items() if value}
+    assert {key: after[key] for key, value in users.items() if value} == {
+        key: value for key, value in users.items() if value
+    }
     of_the_user = {users.get(key) for key in (OLD, NEW)} - {None, ""}
     assert distro.profile_in_use(after) in (of_the_user or {"/ours.xml"})
     assert set(distro.ALLOCATION) <= set(after)
@@ -112,9 +114,15 @@ def test_the_demos_processes_get_both_and_leave_a_users_profile_alone(monkeypatc
 
 def test_the_state_machine_is_given_back_where_rclpy_has_it():
     done = []
-    distro.destroy_state_machine(SimpleNamespace(_state_machine=SimpleNamespace(destroy_when_not_in_use=lambda: done.append(1))))
+    distro.destroy_state_machine(
+        SimpleNamespace(_state_machine=SimpleNamespace(destroy_when_not_in_use=lambda: done.append(1)))
+    )
     assert done == [1]
-    for other in (SimpleNamespace(), SimpleNamespace(_state_machine=None), SimpleNamespace(_state_machine=SimpleNamespace())):
+    for other in (
+        SimpleNamespace(),
+        SimpleNamespace(_state_machine=None),
+        SimpleNamespace(_state_machine=SimpleNamespace()),
+    ):
         distro.destroy_state_machine(other)
 
 

@@ -1,4 +1,4 @@
-"""What the sources use of ROS is in docs/ros_api.md, is there in every supported distribution, and in the one installed here."""
+"""What the sources use of ROS is in docs/ros_api.md, there in every supported distribution, and in the installed one."""
 
 import importlib
 import importlib.util
@@ -39,8 +39,8 @@ def test_every_name_that_is_used_is_in_the_table(names):
         if thing not in table or (member and member not in table[thing][0])
     ]
     assert not missing, (
-        "used, but not in docs/ros_api.md: look each up on the branches humble, jazzy, kilted and lyrical of its package, "
-        f"then add its row or member there (if one of the four lacks it, use something else): {missing}"
+        "used, but not in docs/ros_api.md: look each up on the branches humble, jazzy, kilted and lyrical of its "
+        f"package, then add its row or member there (if one of the four lacks it, use something else): {missing}"
     )
 
 
@@ -95,7 +95,9 @@ def test_the_installed_ros_has_them():
             found = made
             for part in filter(None, path.split(".")):
                 # what __init__ sets is found in the class' own text alone
-                there = hasattr(found, part) or (inspect.isclass(found) and f"self.{part} =" in inspect.getsource(found))
+                there = hasattr(found, part) or (
+                    inspect.isclass(found) and f"self.{part} =" in inspect.getsource(found)
+                )
                 assert there, f"{thing}.{path}"
                 found = getattr(found, part, None)
             assert not keyword or has_keyword(found, keyword), f"{thing}.{member}"

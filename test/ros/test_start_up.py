@@ -60,7 +60,8 @@ def test_no_shared_memory_at_all_is_said_and_no_profile_needs_none():
 def test_another_dds_reads_no_such_profile():
     environment = {"ROS_DISTRO": "kilted", **transport_environment(PROFILE, {"ROS_DISTRO": "kilted"})}
     assert profile_in_use(environment) == str(PROFILE)
-    assert profile_in_use({**environment, "RMW_IMPLEMENTATION": "rmw_fastrtps_dynamic_cpp"}) == str(PROFILE)
+    for name in ("", "rmw_fastrtps_dynamic_cpp"):  # empty is the default, Fast DDS
+        assert profile_in_use({**environment, "RMW_IMPLEMENTATION": name}) == str(PROFILE)
     assert profile_in_use({**environment, "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}) == ""
 
 
