@@ -48,6 +48,7 @@ PARAMETERS = (
     Parameter("sync_tolerance", 0.02, "seconds that the stamps of a depth image and its image may differ", 0.0, 1.0),
     Parameter("min_target_pixels", 50, "a segment needs this many pixels with a valid depth to have a 3D target", 3, 1_000_000),
     Parameter("target_frame", "", "frame of esam/targets and esam/target_poses, by TF at the image's stamp; empty: the image's"),
+    Parameter("tf_wait", 0.3, "seconds that esam/targets and esam/target_poses wait for a transform that TF does not know yet; 0: never", 0.0, 60.0),
     Parameter("reliability", "best_effort", "of the image and depth subscriptions: best_effort takes from any camera", choices=("best_effort", "reliable")),
     Parameter("queries", "", "queries that are active at start, separated by ;"),
     Parameter("match_threshold", 0.0, "ITM scores from here on are a MATCH; 0: the profile's", 0.0, 1.0),

@@ -1,7 +1,7 @@
 """3D targets in the node: depth and intrinsics in, targets, poses and points out.
 
-The depth of an image is looked up when its masks are ready, by the image's stamp: nothing waits for it. Whatever is
-missing or wrong leaves segments without a target, under a reason that diagnostics count.
+The depth of an image is looked up when its masks are ready, by the image's stamp: nothing waits for it. (For TF targets do
+wait, beside the frames: see target_outputs.) Whatever is missing or wrong leaves segments without a target, under a reason that diagnostics count.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
-from geometry_msgs.msg import PoseArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from esam_perception.ros import parameters, target_messages
@@ -32,11 +31,10 @@ from esam_perception.ros.diagnostics import Statistics
 from esam_perception.ros.encodings import RefusedImage, depth_to_metres
 from esam_perception.ros.graph_check import Wanted
 from esam_perception.ros.messages import NANOSECONDS, to_nanoseconds
-from esam_perception.ros.transforms import NoTransform, TargetTransform
+from esam_perception.ros.target_outputs import TargetOutputs
 from esam_perception.targets import NoTarget, fit_depth, organized_points, union_mask, with_targets
 from esam_perception.types import Intrinsics, Located
 
-RELIABLE = QoSProfile(depth=5)
 LOG_SECONDS = 5.0
 
 
@@ -60,13 +58,8 @@ class Targets:
         self.wanted: list[Wanted] = []
         self._info: CameraInfo | None = None
         self._subscriptions: list = []
-        self._transform: TargetTransform | None = None
         self._said: set[str] = set()
-        self._poses = node.create_lifecycle_publisher(PoseArray, "esam/target_poses", RELIABLE)
-        self._points = node.create_lifecycle_publisher(PointCloud2, "esam/points", RELIABLE)
-        self._markers = None
-        if target_messages.MarkerArray is not None:
-            self._markers = node.create_lifecycle_publisher(target_messages.MarkerArray, "esam/targets", RELIABLE)
+        self._outputs = TargetOutputs(node, statistics)
 
     # lifecycle -------------------------------------------------------------------------------------------------
 
@@ -77,9 +70,8 @@ class Targets:
         self._said.clear()
         if not self.depth_topic:
             return
-        if frame:
-            self._transform = TargetTransform(self._node, frame)
-        if self._markers is None:
+        self._outputs.configure(frame)
+        if target_messages.MarkerArray is None:
             self._say_once("esam/targets is not published: visualization_msgs is not installed")
 
     def activate(self, reliability: ReliabilityPolicy) -> None:
@@ -99,10 +91,12 @@ class Targets:
             Wanted(depth.topic_name, "sensor_msgs/msg/Image", qos, "depth", must=True),
             Wanted(info.topic_name, "sensor_msgs/msg/CameraInfo", info_qos, "camera_info", must=True),
         ]
+        self._outputs.activate()
         node.get_logger().info(f"3D targets: depth from {depth.topic_name}, intrinsics from {info.topic_name}")
 
     def deactivate(self) -> None:
-        """Unsubscribe, and forget what came."""
+        """Unsubscribe, and forget what came and what waits."""
+        self._outputs.deactivate()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions, self.wanted = [], []
@@ -112,9 +106,7 @@ class Targets:
 
     def cleanup(self) -> None:
         """Stop listening to TF."""
-        if self._transform is not None:
-            self._transform.close()
-            self._transform = None
+        self._outputs.cleanup()
 
     @property
     def depth_topic(self) -> str:
@@ -230,40 +222,12 @@ class Targets:
     # outputs ---------------------------------------------------------------------------------------------------
 
     def publish(self, measured: Measured, header: Header, size: tuple[int, int]) -> None:
-        """Publish what somebody listens to: one message each for every image, empty ones where there is no target."""
+        """Publish what was measured in an image of that size (height, width), its points at once, the rest see
+        TargetOutputs.publish."""
         if not self._subscriptions:
             return
-        found = [
-            (query, match, segment, segment.target)
-            for query, match in enumerate(measured.located.matches)
-            for segment in match.segments
-            if segment.target is not None
-        ]
-        listened = [p for p in (self._markers, self._poses) if p is not None and p.get_subscription_count() > 0]
-        if listened:
-            there = header
-            if self._transform is not None:
-                there = Header(stamp=header.stamp, frame_id=self._transform.frame)
-                found = self._in_target_frame(found, header)
-            if self._markers in listened:
-                self._markers.publish(target_messages.marker_message(found, there))
-            if self._poses in listened:
-                self._poses.publish(target_messages.pose_array_message([target for *_, target in found], there))
-        if self._points.get_subscription_count() > 0:
-            self._points.publish(target_messages.cloud_message(_points(measured, size), header))
-
-    def _in_target_frame(self, found: list, header: Header) -> list:
-        """The same with their targets in the target frame; none of them where TF does not tell at the image's stamp."""
-        try:
-            targets = self._transform.apply([target for *_, target in found], header.stamp, header.frame_id)
-        except NoTransform as error:
-            self._statistics.refuse("target_frame", "no_transform", str(error))
-            self._node.get_logger().warning(
-                f"no transform from '{header.frame_id}' to '{self._transform.frame}': {error}",
-                throttle_duration_sec=LOG_SECONDS,
-            )
-            return []
-        return [(*rest, target) for (*rest, _), target in zip(found, targets)]
+        self._outputs.publish(measured.located, header)
+        self._outputs.publish_points(lambda: _points(measured, size), header)
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from esam_perception.targets import transformed
@@ -9,16 +11,20 @@ from esam_perception.types import Target3D
 
 
 class NoTransform(ValueError):
-    """Targets cannot be brought to the frame that was asked for; the text says why."""
+    """Targets cannot be brought to the frame that was asked for; the text says why. may_come: whether TF may know it later."""
+
+    def __init__(self, detail: str, may_come: bool = False) -> None:
+        super().__init__(detail)
+        self.may_come = may_come
 
 
 class TargetTransform:
-    """Listens to TF, for one target frame.
+    """Listens to TF, for one target frame. news: called whenever a transform has come, in the thread that brought it.
 
     Raises NoTransform where tf2_ros is not installed.
     """
 
-    def __init__(self, node, target_frame: str) -> None:
+    def __init__(self, node, target_frame: str, news: Callable[[], None] = lambda: None) -> None:
         try:
             import tf2_ros
         except ImportError as error:
@@ -30,7 +36,17 @@ class TargetTransform:
 
         self.frame = target_frame
         self._time, self._errors = Time, tf2_ros.TransformException
-        self._buffer = tf2_ros.Buffer()
+
+        class TellingBuffer(tf2_ros.Buffer):
+            def set_transform(self, transform, authority) -> None:
+                super().set_transform(transform, authority)
+                news()
+
+            def set_transform_static(self, transform, authority) -> None:
+                super().set_transform_static(transform, authority)
+                news()
+
+        self._buffer = TellingBuffer()
         # no thread of its own: the node's executor brings the transforms
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
@@ -46,7 +62,7 @@ class TargetTransform:
         try:
             found = self._buffer.lookup_transform(self.frame, frame_id, self._time.from_msg(stamp))
         except self._errors as error:
-            raise NoTransform(f"{type(error).__name__}: {error}") from error
+            raise NoTransform(f"{type(error).__name__}: {error}", may_come=True) from error
         q, t = found.transform.rotation, found.transform.translation
         return rotation_matrix(q.x, q.y, q.z, q.w), np.array([t.x, t.y, t.z])
 
