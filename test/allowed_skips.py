@@ -34,6 +34,7 @@ ALLOWED = (
     Allowed("/test_timm", "timm", "timm or torchvision is not installed", missing("timm", "torchvision")),
     Allowed("/test_view", "rerun-sdk", "it is not installed", missing("rerun")),
     Allowed("/test_replay", "Ray", "it is not installed", missing("ray")),
+    Allowed("/test_launch_real", "launch_ros", "it is not installed", missing("launch_ros")),
     Allowed("/test_encodings", "cv_bridge", "it is not installed", missing("cv_bridge")),
     Allowed("/test_target_start", "tf2_ros is installed", "it is", lambda: find_spec("tf2_ros") is not None),
     Allowed(

@@ -19,6 +19,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from esam_perception import msg, srv
+from esam_perception.ros.distro import loopback_environment
 from esam_perception.ros.domains import claimed_domain
 from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
 from esam_perception.ros.processes import Child, ros_environment
@@ -152,7 +153,7 @@ class Client:
 
 def own_environment(domain_id: int) -> dict[str, str]:
     """What a ROS process of a test finds: the domain, on loopback, and the shared memory that this process has too."""
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.update(loopback_environment())
     return {**ros_environment(), "ROS_DOMAIN_ID": str(domain_id)}
 
 

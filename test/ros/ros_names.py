@@ -44,12 +44,13 @@ def used(paths: Iterable[Path]) -> dict[str, dict[str, Path]]:
     "create_timer(clock)". "" stands for itself.
     """
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
-    own = {name for tree in trees.values() for name in _defined(tree)}
+    # a test's stand-in for a node must not hide what real nodes are asked elsewhere
+    own = {name for path, tree in trees.items() if "test" not in path.parts for name in _defined(tree)}
     things: dict[str, dict[str, Path]] = {}
     for path, tree in trees.items():
         if "ros" not in path.parts and not any(is_ros(name) for name in _imported(tree)):
             continue
-        for name in _Names(tree, own).found:
+        for name in _Names(tree, own | set(_defined(tree))).found:
             thing, member = _split(name)
             things.setdefault(thing, {}).setdefault(member, path)
     return things

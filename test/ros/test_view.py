@@ -260,13 +260,16 @@ def test_what_is_no_replay_is_said(given, tmp_path, clip, capsys, monkeypatch):
 def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeypatch):
     """Real topics in a namespace: what a publisher sends arrives in the scene, under its stamp."""
     rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     from rclpy.context import Context
     from rclpy.node import Node
     from sensor_msgs.msg import Image
 
     from esam_perception import msg
+    from esam_perception.ros.distro import loopback_environment
     from esam_perception.ros.view_node import watch
+
+    for name, value in loopback_environment().items():
+        monkeypatch.setenv(name, value)
 
     context = Context()
     rclpy.init(context=context, domain_id=domain_id)
