@@ -17,6 +17,7 @@ import os
 import platform
 import shlex
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from esam_perception.ros.domains import own_domain
+from esam_perception.ros.domains import claimed_domain
 from esam_perception.ros.processes import Child, ros_environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -231,17 +232,17 @@ def save(folder: Path, name: str, lines: list[str], data: dict) -> None:
 
 def main() -> int:
     args = parser().parse_args()
-    environment = ros_environment()
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
     if "_ESAM_BENCH" not in os.environ:
-        # Fast DDS and glibc read these once, at start
-        command = [sys.executable, "-m", "bench.transport", *sys.argv[1:]]
-        os.execve(sys.executable, command, {**environment, "_ESAM_BENCH": "1"})
+        with claimed_domain() as domain:
+            environment = {**ros_environment(domain), "_ESAM_BENCH": "1"}
+            environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+            # Fast DDS and glibc read these once, at start
+            return subprocess.call([sys.executable, "-m", "bench.transport", *sys.argv[1:]], env=environment)
     import rclpy
 
-    with own_domain(), tempfile.TemporaryDirectory() as folder:
-        environment["ROS_DOMAIN_ID"] = os.environ["ROS_DOMAIN_ID"]
-        rclpy.init()
+    environment = dict(os.environ)
+    rclpy.init()
+    with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
         if args.memory:
             seen = memory(environment, logs, args.memory)
@@ -267,7 +268,7 @@ def main() -> int:
             ]  # fmt: skip
             data = {size: {way: vars(e) for way, e in ways.items()} for size, ways in found.items()}
             save(args.output, "transport", lines, {"latency": data, "rate": rate})
-        rclpy.try_shutdown()
+    rclpy.try_shutdown()
     return 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from esam_perception.drawing import contact_sheet
 from esam_perception.images import ImageFileError, read_rgb
-from esam_perception.ros.domains import NoFreeDomain, own_domain
+from esam_perception.ros.domains import NoFreeDomain, claimed_domain
 from esam_perception.ros.processes import Child, ros_environment
 from esam_perception.ros.queries import RefusedQuery, parse_query_text
 from esam_perception.ros.simulated_camera import CANNOT_RENDER_EXIT_CODE
@@ -67,15 +67,14 @@ def run(args: argparse.Namespace) -> int:
         return 2
     args.output.mkdir(parents=True, exist_ok=True)
     try:
-        with own_domain():
-            return _show(args, asked)
+        with claimed_domain() as domain:
+            return _show(args, asked, ros_environment(domain))
     except (DemoError, NoFreeDomain) as error:
         print(f"esam demo: {error}", file=sys.stderr)
         return 1
 
 
-def _show(args: argparse.Namespace, asked: list[str]) -> int:
-    environment = ros_environment()
+def _show(args: argparse.Namespace, asked: list[str], environment: dict[str, str]) -> int:
     os.environ.update(environment)  # DDS reads these when this process joins the domain
     model = args.model
     if model == "auto" and args.image is None:

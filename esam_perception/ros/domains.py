@@ -40,20 +40,6 @@ def claimed_domain(locks: Path = LOCKS, candidates: tuple[int, ...] = DOMAINS) -
     raise NoFreeDomain(f"none of {len(candidates)} DDS domains is free; set ROS_DOMAIN_ID to the one to use")
 
 
-@contextmanager
-def own_domain() -> Iterator[None]:
-    """ROS_DOMAIN_ID of this process and of its children: the user's where it is set, else a claimed one."""
-    if "ROS_DOMAIN_ID" in os.environ:
-        yield
-        return
-    with claimed_domain() as domain:
-        os.environ["ROS_DOMAIN_ID"] = str(domain)
-        try:
-            yield
-        finally:
-            del os.environ["ROS_DOMAIN_ID"]
-
-
 def _locked(path: Path) -> int | None:
     """A descriptor that holds the lock on the file; None where another one does."""
     try:

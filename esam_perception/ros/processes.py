@@ -27,9 +27,12 @@ def fastdds_profile() -> Path | None:
     return installed if installed.exists() else None
 
 
-def ros_environment() -> dict[str, str]:
-    """This process' environment, on loopback, with shared memory large enough for images. What the user has set stays."""
+def ros_environment(domain_id: int) -> dict[str, str]:
+    """This process' environment, on loopback, in a domain of its own, with shared memory large enough for images.
+
+    What the user has set stays."""
     environment = dict(os.environ)
+    environment.setdefault("ROS_DOMAIN_ID", str(domain_id))
     environment.update(loopback_environment(environment))
     environment.update(transport_environment(fastdds_profile(), environment))
     return environment

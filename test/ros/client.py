@@ -25,6 +25,7 @@ from esam_perception.ros.messages import image_message, to_header, to_nanosecond
 from esam_perception.ros.processes import Child, ros_environment
 from test.ros.forked import ForkedChild
 
+PYTHONPATH = os.environ.get("PYTHONPATH")
 PATIENCE = 60.0  # of waiting for something that must come; these machines are slow and shared
 
 
@@ -154,7 +155,7 @@ class Client:
 def own_environment(domain_id: int) -> dict[str, str]:
     """What a ROS process of a test finds: the domain, on loopback, and the shared memory that this process has too."""
     os.environ.update(loopback_environment())
-    return {**ros_environment(), "ROS_DOMAIN_ID": str(domain_id)}
+    return {**ros_environment(domain_id), "ROS_DOMAIN_ID": str(domain_id)}
 
 
 @contextmanager
@@ -163,9 +164,12 @@ def running_node(
     parameters: dict,
     kind: type = Client,
     module: str = "esam_perception.ros.node",
-    process: type[Child] = ForkedChild,
+    process: type[Child] | None = None,
 ) -> Iterator[tuple[Client, Child]]:
-    """The real node in a process of its own, and a client of that kind, in a domain of their own until the block ends."""
+    """The real node in a process of its own, and a client of that kind, in a domain of their own until the block ends.
+
+    process: by default a fork, or a Child where PYTHONPATH was changed since, so that other modules are to be imported."""
+    process = process or (ForkedChild if os.environ.get("PYTHONPATH") == PYTHONPATH else Child)
     with claimed_domain() as domain_id, ExitStack() as ending:
         child = process(module, {"device": "cpu", **parameters}, log, own_environment(domain_id))
         ending.callback(child.stop)

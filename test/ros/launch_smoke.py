@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
 from esam_perception import msg
-from esam_perception.ros.domains import own_domain
+from esam_perception.ros.domains import claimed_domain
 from esam_perception.ros.messages import image_message
 from esam_perception.ros.processes import ros_environment
 from esam_perception.tabletop.clip import load_clip
@@ -102,8 +102,8 @@ def main() -> int:
     if shutil.which("ros2") is None:
         print("launch_smoke: there is no ros2 on PATH: source ROS and this package first", file=sys.stderr)
         return 1
-    os.environ.update(ros_environment())
-    with own_domain(), tempfile.TemporaryDirectory() as folder:
+    with claimed_domain() as domain, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(ros_environment(domain))
         log = Path(folder) / "launch.log"
         with open(log, "wb") as output:
             process = subprocess.Popen(LAUNCH, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)

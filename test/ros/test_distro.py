@@ -99,16 +99,16 @@ def test_one_variable_alone_keeps_it_on_this_machine(name):
 
 @pytest.mark.parametrize("name", ["humble", "jazzy", "kilted", "lyrical"])
 def test_the_demos_processes_get_both_and_leave_a_users_profile_alone(monkeypatch, name):
-    for variable in (OLD, NEW, "ROS_LOCALHOST_ONLY", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
+    for variable in (OLD, NEW, "ROS_LOCALHOST_ONLY", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_DOMAIN_ID"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("ROS_DISTRO", name)
-    environment = ros_environment()
-    assert environment[READ[name]] == str(ROOT / "config" / "fastdds.xml")
+    environment = ros_environment(domain_id=7)
+    assert environment["ROS_DOMAIN_ID"] == "7" and environment[READ[name]] == str(ROOT / "config" / "fastdds.xml")
     assert distro.loopback_environment(environment) == {}
     for variable in (OLD, NEW):
         with monkeypatch.context() as users:
             users.setenv(variable, "/users.xml")
-            environment = ros_environment()
+            environment = ros_environment(domain_id=7)
             assert environment[variable] == environment[READ[name]] == "/users.xml"
 
 

@@ -93,7 +93,7 @@ def said() -> list[str]:
     arguments = ["-p", "autostart:=false", "-r", "__ns:=/robot/front", "--log-level", "robot.front.esam:=debug"]
     command = [sys.executable, "-c", CODE, "--ros-args", *arguments]
     with claimed_domain() as domain_id:
-        environment = {**ros_environment(), "ROS_DOMAIN_ID": str(domain_id)}
+        environment = ros_environment(domain_id)
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return (done.stdout + done.stderr).splitlines()

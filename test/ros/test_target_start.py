@@ -19,7 +19,7 @@ from esam_perception.ros.messages import to_nanoseconds
 from esam_perception.ros.processes import Child
 from esam_perception.training.targets import ELLIPSOID_95, intrinsics_of, visible_centroid
 from test.conftest import ROOT
-from test.ros.client import own_environment
+from test.ros.client import Client, own_environment
 from test.ros.depth_client import (
     PARAMETERS,
     DepthClient,
@@ -30,6 +30,12 @@ from test.ros.depth_client import (
     scene_fixture,  # noqa: F401 - used by its name, scene
     show,
 )
+
+
+@pytest.fixture
+def start(start):
+    """The same, with a DepthClient unless another kind is given."""
+    return lambda parameters, kind=DepthClient, **more: start(parameters, kind, **more)
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def stub(tmp_path, monkeypatch):
 
 
 def test_without_depth_there_are_matches_and_nothing_is_missed(start, scene):
-    client, _ = start({"model": "tabletop", "reliability": "reliable"})
+    client, _ = start({"model": "tabletop", "reliability": "reliable"}, Client)
     client.wait_until_active()
     client.ask(scene[2].text)
     assert not first_segment(client.show(scene[0].image)).has_target
@@ -57,7 +63,7 @@ def test_without_depth_there_are_matches_and_nothing_is_missed(start, scene):
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
 def test_a_target_frame_without_tf2_is_an_error_at_configure(start):
-    client, _ = start({**PARAMETERS, "target_frame": "base_link"})
+    client, _ = start({**PARAMETERS, "target_frame": "base_link"}, Client)
     status = client.wait(
         lambda: (s := client.status())["level"] == DiagnosticStatus.ERROR and s, "the error in diagnostics"
     )
@@ -100,7 +106,7 @@ class TransformListener:
 def test_markers_and_poses_in_the_target_frame_and_a_missing_transform_is_a_reason(start, stub, scene):
     """With a stand-in for tf2_ros, which the PyPI wheels do not have: what the node makes of what TF says."""
     stub("tf2_ros", FAKE_TF2)
-    client, child = start({**PARAMETERS, "target_frame": "base_link"}, DepthClient)
+    client, child = start({**PARAMETERS, "target_frame": "base_link"})
     client.wait_until_active()
     client.ask(scene[2].text)
     array = show(client, scene, good(scene))
@@ -168,7 +174,7 @@ def test_a_transform_that_comes_late_is_waited_for_beside_the_frames(start, stub
 
 def test_without_visualization_msgs_there_is_everything_but_markers(start, stub, scene):
     stub("visualization_msgs", "raise ImportError('not here')")
-    client, child = start(PARAMETERS)
+    client, child = start(PARAMETERS, Client)
     client.wait_until_active()
     assert client.node.count_publishers("/esam/targets") == 0
     client.wait(lambda: client.node.count_publishers("/esam/points") > 0, "esam/points")
@@ -179,7 +185,7 @@ def test_beside_the_simulated_camera(tmp_path, tabletop, start):
     """Camera and node as in the demo: live frames with their depth, intrinsics and truth."""
     rendered = tabletop.render(tabletop.sample(900_000))
     named = {p.text: p.labels[0] for p in rendered.phrases if p.true and p.kind == "colour_category"}
-    client, node = start({"model": "tabletop", "depth": "/camera/depth/image_raw", "segment_always": True}, DepthClient)
+    client, node = start({"model": "tabletop", "depth": "/camera/depth/image_raw", "segment_always": True})
     truths: list[Image] = []
     client.node.create_subscription(Image, "/camera/truth/instances", truths.append, 10)
     depths: list[Image] = []
