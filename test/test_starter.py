@@ -159,10 +159,8 @@ def test_it_says_what_is_missing_also_under_an_old_python():
 
 def test_the_two_releases_of_ros_have_the_same_purpose():
     """Every message package and every generator of the one is in the other."""
-    kilted, jazzy = (
-        {line.split("==")[0] for line in (ROOT / f"requirements-ros-{ros}.txt").read_text().splitlines() if "==" in line}
-        for ros in ("kilted", "jazzy")
-    )
+    lines = {ros: (ROOT / f"requirements-ros-{ros}.txt").read_text().splitlines() for ros in ("kilted", "jazzy")}
+    kilted, jazzy = ({line.split("==")[0] for line in lines[ros] if "==" in line} for ros in lines)
     differ = ("ament-cmake", "fast", "rmw-security", "python-cmake-module", "domain-coordinator", "lark")
     assert not [name for name in kilted ^ jazzy if not name.removeprefix("ros-").startswith(differ)]
 

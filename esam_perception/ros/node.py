@@ -166,8 +166,8 @@ class EsamNode(LifecycleNode):
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
         """Refuse a transition that the current state does not have, as Kilted's rclpy does.
 
-        Humble's and Jazzy's raise instead: the caller got no answer, and the node ended. The private name is rclpy's own; one
-        that has it no more never calls this."""
+        Humble's and Jazzy's raise instead: the caller got no answer, and the node ended. The private name is rclpy's own;
+        an rclpy that has it no more never calls this."""
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)
         except RuntimeError as error:  # rclpy's RCLError is one
