@@ -40,7 +40,7 @@ def stub_python(folder, answer: str):
 @pytest.mark.parametrize("ros", ["", "kilted"])
 def test_no_wheels_and_no_ros(checkout, change, here, ros):
     (told,) = run_starter(checkout, "setup", change=change, ESAM_ROS=ros)
-    assert "x86-64 Linux with glibc >= 2.28" in told and here in told
+    assert "x86-64 Linux with glibc >= 2.28 alone" in told and here in told
     assert "source /opt/ros/" in told or "docker/" in told
     assert "without ROS: pip install ." in told and not (checkout / ".venv").exists()
 

@@ -80,7 +80,7 @@ def test_our_own_environments_are_no_sourced_ros(starter, monkeypatch, capsys):
 
 
 def test_where_no_wheels_can_be_had_a_sourced_ros_is_taken_and_said(starter, jazzy, capsys, monkeypatch):
-    monkeypatch.setattr(starter, "why_no_wheels", lambda venv: "PyPI has none (this is aarch64)")
+    monkeypatch.setattr(starter, "why_no_wheels", lambda venv: "PyPI has ROS 2 for others alone (this is aarch64)")
     assert chosen(starter) == ("system", ".venv-system")
     (told,) = capsys.readouterr().err.splitlines()
     assert "aarch64" in told and "taking the sourced ROS 2 jazzy (ESAM_ROS=system)" in told
@@ -90,7 +90,7 @@ def test_where_no_wheels_can_be_had_a_sourced_ros_is_taken_and_said(starter, jaz
 
 @pytest.mark.parametrize("wanted", ["", "system"])
 def test_a_ros_that_is_there_but_not_sourced_is_named(starter, capsys, monkeypatch, wanted):
-    monkeypatch.setattr(starter, "why_no_wheels", lambda venv: "PyPI has none (this is aarch64)")
+    monkeypatch.setattr(starter, "why_no_wheels", lambda venv: "PyPI has ROS 2 for others alone (this is aarch64)")
     monkeypatch.setenv("ESAM_ROS", wanted)
     humble = starter.OPT_ROS / "humble"
     humble.mkdir(parents=True)
@@ -179,6 +179,12 @@ def test_what_the_sourced_ros_lacks_is_one_line_with_apts_package(starter, jazzy
 def test_a_workspace_that_is_not_built_is_one_line(starter, tmp_path, capsys):
     setup = starter.SystemSetup("humble", [str(tmp_path / "install")])
     assert "lacks ament_cmake" in failure(capsys, setup.check_ros)
+
+
+def test_a_ros_whose_python_lacks_numpy_is_one_line(starter, jazzy, monkeypatch, capsys):
+    setup = starter.SystemSetup("jazzy", [str(jazzy)])
+    monkeypatch.setattr(setup, "find_python", lambda: "/usr/bin/true")  # answers nothing
+    assert "/usr/bin/true has no NumPy" in (told := failure(capsys, setup.there)) and "python3-numpy" in told
 
 
 def test_an_older_ros_is_one_line(starter, tmp_path, monkeypatch, capsys):
