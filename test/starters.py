@@ -38,12 +38,11 @@ def copy_starter(folder: Path) -> Path:
 
 
 def run_starter(folder: Path, *arguments: str, change: str = "pass", **environment: str) -> list[str]:
-    """What `./esam` in that checkout says before it fails, as lines; `change`: statements that change the machine."""
+    """What `./esam` in that checkout says before it fails, by line; `change`: statements that change the machine."""
     code = MACHINE.format(change, str(folder / "esam"))
     kept = {name: value for name, value in os.environ.items() if name not in DECIDING}
-    run = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env={**kept, **environment}, capture_output=True, text=True, timeout=60
-    )
+    command, changed = [sys.executable, "-c", code, *arguments], {**kept, **environment}
+    run = subprocess.run(command, env=changed, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1 and not run.stdout, run
     return run.stderr.splitlines()
 

@@ -40,7 +40,7 @@ def stub_python(folder, answer: str):
 @pytest.mark.parametrize("ros", ["", "kilted"])
 def test_no_wheels_and_no_ros(checkout, change, here, ros):
     (told,) = run_starter(checkout, "setup", change=change, ESAM_ROS=ros)
-    assert "x86-64 Linux with glibc >= 2.28" in told and here in told
+    assert "x86-64 Linux with glibc >= 2.28 alone" in told and here in told
     assert "source /opt/ros/" in told or "docker/" in told
     assert "without ROS: pip install ." in told and not (checkout / ".venv").exists()
 
@@ -79,12 +79,14 @@ def test_too_little_disk(checkout, compilers):
 
 
 def test_a_folder_that_cannot_be_written_to(checkout, compilers):
-    (told,) = run_starter(checkout, "setup", change="os.access = lambda path, mode: mode != os.W_OK", PATH=str(compilers))
+    change = "os.access = lambda path, mode: mode != os.W_OK"
+    (told,) = run_starter(checkout, "setup", change=change, PATH=str(compilers))
     assert f"{checkout} cannot be written to: clone into a folder of your own" in told
 
 
 @pytest.mark.parametrize(
-    "number, told", [(28, "is full, 4 GB are needed: free some"), (122, "is full"), (30, "clone into a folder of your own")]
+    "number, told",
+    [(28, "is full, 4 GB are needed: free some"), (122, "is full"), (30, "clone into a folder of your own")],
 )
 def test_a_disk_that_gets_full_or_read_only_under_the_starter(checkout, number, told):
     change = f"os.mkdir = lambda *_, **__: (_ for _ in ()).throw(OSError({number}, 'broken', '/there'))"
@@ -122,7 +124,9 @@ def test_a_disk_so_full_that_the_log_lacks_its_end(setup, capsys, monkeypatch):
     assert f"the disk of {setup.venv.parent} ran full (0.0 GB are free now, 4 are needed)" in told
 
 
-@pytest.mark.parametrize("retries, reason", [("1", "Connection refused"), ("0", "it finds nothing by the name a-package")])
+@pytest.mark.parametrize(
+    "retries, reason", [("1", "Connection refused"), ("0", "it finds nothing by the name a-package")]
+)
 def test_no_network(setup, capsys, monkeypatch, retries, reason):
     pytest.importorskip("pip", reason="pip is not installed")
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):

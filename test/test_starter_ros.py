@@ -80,7 +80,7 @@ def test_our_own_environments_are_no_sourced_ros(starter, monkeypatch, capsys):
 
 
 def test_where_no_wheels_can_be_had_a_sourced_ros_is_taken_and_said(starter, jazzy, capsys, monkeypatch):
-    monkeypatch.setattr(starter, "why_no_wheels", lambda venv: "PyPI has none (this is aarch64)")
+    monkeypatch.setattr(starter, "why_no_wheels", lambda venv: "PyPI has ROS 2 for others alone (this is aarch64)")
     assert chosen(starter) == ("system", ".venv-system")
     (told,) = capsys.readouterr().err.splitlines()
     assert "aarch64" in told and "taking the sourced ROS 2 jazzy (ESAM_ROS=system)" in told
@@ -90,7 +90,7 @@ def test_where_no_wheels_can_be_had_a_sourced_ros_is_taken_and_said(starter, jaz
 
 @pytest.mark.parametrize("wanted", ["", "system"])
 def test_a_ros_that_is_there_but_not_sourced_is_named(starter, capsys, monkeypatch, wanted):
-    monkeypatch.setattr(starter, "why_no_wheels", lambda venv: "PyPI has none (this is aarch64)")
+    monkeypatch.setattr(starter, "why_no_wheels", lambda venv: "PyPI has ROS 2 for others alone (this is aarch64)")
     monkeypatch.setenv("ESAM_ROS", wanted)
     humble = starter.OPT_ROS / "humble"
     humble.mkdir(parents=True)
@@ -181,6 +181,12 @@ def test_a_workspace_that_is_not_built_is_one_line(starter, tmp_path, capsys):
     assert "lacks ament_cmake" in failure(capsys, setup.check_ros)
 
 
+def test_a_ros_whose_python_lacks_numpy_is_one_line(starter, jazzy, monkeypatch, capsys):
+    setup = starter.SystemSetup("jazzy", [str(jazzy)])
+    monkeypatch.setattr(setup, "find_python", lambda: "/usr/bin/true")  # answers nothing
+    assert "/usr/bin/true has no NumPy" in (told := failure(capsys, setup.there)) and "python3-numpy" in told
+
+
 def test_an_older_ros_is_one_line(starter, tmp_path, monkeypatch, capsys):
     fake_ros(tmp_path / "foxy", starter, 8)
     setup = starter.SystemSetup("foxy", [str(tmp_path / "foxy")])
@@ -245,10 +251,11 @@ def test_another_ros_or_an_upgraded_one_is_built_against_anew(starter, jazzy):
 
 def test_what_is_asked_of_a_sourced_ros_is_what_the_package_declares(starter):
     root = ElementTree.parse(ROOT / "package.xml").getroot()
-    kinds = {kind: {element.text for element in root.iter(kind)} for kind in ("buildtool_depend", "depend", "exec_depend")}
-    declared = set().union(*kinds.values())
-    assert set(starter.ROS_PACKAGES) <= declared
-    assert {name for name in kinds["buildtool_depend"] | kinds["depend"]} <= set(starter.ROS_PACKAGES)
+    to_build, to_run = (
+        {element.text for kind in kinds for element in root.iter(kind)}
+        for kinds in (("buildtool_depend", "depend"), ("exec_depend",))
+    )
+    assert to_build <= set(starter.ROS_PACKAGES) <= to_build | to_run
 
 
 def test_a_bare_shell_runs_the_default_without_a_word(tmp_path):

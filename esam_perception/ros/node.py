@@ -170,6 +170,17 @@ class EsamNode(LifecycleNode):
         self._free()
         return TransitionCallbackReturn.SUCCESS
 
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
+        """Refuse a transition that the current state does not have, as Kilted's rclpy does.
+
+        Humble's and Jazzy's raise instead: the caller got no answer, and the node ended. The private name is rclpy's own;
+        an rclpy that has it no more never calls this."""
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)
+        except RuntimeError as error:  # rclpy's RCLError is one
+            self.get_logger().error(f"transition {transition_id} refused: {error}")
+            return TransitionCallbackReturn.ERROR
+
     def _fail(self, text: str) -> None:
         """A transition that cannot be made: say so in the log and on /diagnostics."""
         self._fatal = text
