@@ -48,6 +48,11 @@ def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """What must not be rounded coarsely: bfloat16 becomes float32; float32 and float64 are returned as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def upload(image: np.ndarray, device: torch.device) -> Tensor:
     """uint8 [H, W, 3] -> uint8 [1, H, W, 3] on the device; to CUDA through pinned memory, without waiting."""
     pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
