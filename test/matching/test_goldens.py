@@ -7,19 +7,11 @@ import pytest
 import torch
 
 from test.matching import goldens as g
-from test.matching.mutations import ANSWERS, DOGS, EPS, HF, MERLION, PIXELS, PORTRAIT, TOWER
+from test.matching.mutations import ANSWERS, DOGS, EPS, HF, PIXELS, PORTRAIT, TOWER
 from test.numerics.bounds import Compared, check
-from test.numerics.faults import pairs
+from test.numerics.faults import long, pairs
 
-CASES = [
-    DOGS,
-    MERLION,
-    PORTRAIT,
-    EPS,
-    HF,
-    # the same code, and the text weights of the first image's
-    pytest.param("hf_names/merlion", marks=pytest.mark.long),
-]
+CASES = [DOGS, PORTRAIT, EPS, HF, long("lavis_names/merlion"), long("hf_names/merlion")]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +83,7 @@ def test_attention_and_gradient_equal_lavis(official):
 
 
 @pytest.mark.numeric
-@pytest.mark.parametrize("official", [DOGS, MERLION, *CASES[4:]], indirect=True)
+@pytest.mark.parametrize("official", [DOGS, long(HF), *CASES[4:]], indirect=True)
 def test_gradcam_of_other_layers_and_of_a_long_text_equal_lavis(official):
     golden, image, _, encoding = official
     for layer in (6, 8, 10):

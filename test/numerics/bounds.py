@@ -44,6 +44,17 @@ NORMALISE = 3 * UNIT * 4.2
 OTHER_GREY_LEVEL = 2 * 2 * 8 * 255 * 2.0**-23
 
 
+def rounding(terms: int, depth: int) -> float:
+    """How far two float32 runs of one network may lie apart (in other orders, or one of them exact), relative to the
+    largest value, where there is no golden to say so.
+
+    A sum of `terms` products errs by at most sqrt(terms / 2) UNITs of its own size (one running sum, the worst order), at
+    random; `depth` of them one after the other add like a random walk; two runs err, sqrt(2); 6 standard deviations
+    are not reached by any of a million values.
+    """
+    return 6 * UNIT * (terms * depth) ** 0.5
+
+
 @dataclass(frozen=True)
 class Compared:
     """Our own values (array or tensor) of some kind beside the golden's, and where in the golden these are."""

@@ -2,6 +2,7 @@
 mutations.py), and the order in which tests of one golden run."""
 
 import pytest
+from _pytest.mark import ParameterSet
 from torch import nn
 
 
@@ -16,9 +17,17 @@ def put(monkeypatch, module: nn.Module, name: str, value) -> None:
 
 def pairs(faults: dict) -> list:
     """Parameters (case, fault) for every case that a fault is looked for in."""
-    return [
-        pytest.param(case, fault, id=f"{case}-{fault.__name__}") for fault, cases in faults.items() for case in cases
-    ]
+    found = []
+    for fault, cases in faults.items():
+        for case in cases:
+            name, marks = (case.values[0], case.marks) if isinstance(case, ParameterSet) else (case, ())
+            found.append(pytest.param(name, fault, id=f"{name}-{fault.__name__}", marks=marks))
+    return found
+
+
+def long(case: str) -> ParameterSet:
+    """A case that is left out unless long tests are asked for."""
+    return pytest.param(case, marks=pytest.mark.long)
 
 
 def by_case(items: list) -> None:
