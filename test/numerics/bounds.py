@@ -55,6 +55,13 @@ def rounding(terms: int, depth: int) -> float:
     return 6 * UNIT * (terms * depth) ** 0.5
 
 
+# The networks of test/tiny.py: the longest sums are over a patch (3 x 16 x 16 values), about 50 products in a row.
+TINY = rounding(3 * 16 * 16, 50)
+# A map scaled to 0..1 by its own lowest and highest value: the error of each of the three, of a range of at least a
+# third of the highest value (a map is attention times gradient, which is 0 or more).
+TINY_MAP = 3 * 3 * TINY
+
+
 @dataclass(frozen=True)
 class Compared:
     """Our own values (array or tensor) of some kind beside the golden's, and where in the golden these are."""
