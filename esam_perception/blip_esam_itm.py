@@ -251,7 +251,8 @@ class BlipEsamItm(nn.Module):
         """The fused maps of N texts: float32 [N, grid * grid] in 0..1; also put under samples["gradcams"].
 
         `alpha * Grad-CAM (min-max) + (1 - alpha) * mask (sigmoid, area average)`, as PnP-VQA samples patches from
-        (Tiong et al. 2022). No gradients are left behind.
+        (Tiong et al. 2022). PnP-VQA takes the "?" off its questions before it asks; here a text is read as BLIP's other
+        texts are, and a "?" is a word of its own: take it off to get PnP-VQA's maps. No gradients are left behind.
         """
         with torch.no_grad():
             image_embeds = self.encode_image(samples)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+Key = TypeVar("Key", bound=Hashable)
 PRECISIONS = ("auto", "float32", "bfloat16")
 # What the products of a network are; everything else (LayerNorm, embeddings, position tables, heads) stays float32.
 _PRODUCTS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -48,6 +53,11 @@ def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """What must not be rounded coarsely: bfloat16 becomes float32; float32 and float64 are returned as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def upload(image: np.ndarray, device: torch.device) -> Tensor:
     """uint8 [H, W, 3] -> uint8 [1, H, W, 3] on the device; to CUDA through pinned memory, without waiting."""
     pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
@@ -70,19 +80,50 @@ def choose_threads() -> int:
     if len(candidates) == 1:
         return 1
     before = torch.get_num_threads()
-    tokens, weights = torch.rand(577, 768), torch.rand(768, 3072)
-    seconds: dict[int, list[float]] = {count: [] for count in candidates}
+    multiply = _product(torch.float32)
+
+    def multiply_in(threads: int) -> None:
+        torch.set_num_threads(threads)
+        multiply()
+
     try:
-        with torch.inference_mode():
-            for _ in range(6):  # in turn, so that a disturbance meets all of them; the first round warms up
-                for count in candidates:
-                    torch.set_num_threads(count)
-                    began = time.perf_counter()
-                    tokens @ weights
-                    seconds[count].append(time.perf_counter() - began)
+        return fewest_worthwhile(measure({count: partial(multiply_in, count) for count in candidates}, rounds=6))
     finally:
         torch.set_num_threads(before)
-    return fewest_worthwhile({count: statistics.median(taken[1:]) for count, taken in seconds.items()})
+
+
+def slow_precision(
+    dtype: torch.dtype, device: torch.device, seconds: Callable[[], dict[torch.dtype, float]] | None = None
+) -> str | None:
+    """A warning where bfloat16 is slower than float32, which many CPUs do not multiply in hardware; None elsewhere. It
+    takes the time of a product of the networks' size in both (`seconds`: by number format)."""
+    if dtype != torch.bfloat16 or device.type != "cpu":
+        return None
+    formats = (torch.float32, torch.bfloat16)
+    taken = seconds() if seconds else measure({one: _product(one) for one in formats}, rounds=4)
+    ratio = taken[torch.bfloat16] / taken[torch.float32]
+    if ratio <= 1:
+        return None
+    return f"bfloat16 is {ratio:.1f} times slower than float32 on this CPU; use precision auto or float32"
+
+
+def measure(actions: Mapping[Key, Callable[[], object]], rounds: int) -> dict[Key, float]:
+    """Median seconds of each action, which run in turn, so that a disturbance meets all of them; the first round warms
+    up."""
+    seconds: dict[Key, list[float]] = {name: [] for name in actions}
+    for _ in range(rounds):
+        for name, action in actions.items():
+            began = time.perf_counter()
+            action()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
+
+
+def _product(dtype: torch.dtype) -> Callable[[], Tensor]:
+    """A linear layer of the size of BLIP's perceptrons. (A plain matrix product has other kernels: in bfloat16 without
+    hardware for it, ten times slower ones.)"""
+    tokens, weights = torch.rand(577, 768).to(dtype), torch.rand(3072, 768).to(dtype)
+    return lambda: F.linear(tokens, weights)
 
 
 def fewest_worthwhile(seconds: dict[int, float]) -> int:

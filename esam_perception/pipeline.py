@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from esam_perception import fusion
-from esam_perception.computing import choose_precision, hold_weights_in, mixed_precision, upload
+from esam_perception.computing import choose_precision, hold_weights_in, mixed_precision, slow_precision, upload
 from esam_perception.matching.checkpoint import load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.matcher import BlipMatcher, ImageEncoding, WordMap
@@ -115,7 +115,8 @@ class Pipeline:
         # one checksum for all files: that of theirs, in hex, joined
         digest = hashlib.sha256("".join(digests).encode()).hexdigest()
         pipeline = cls(profile, matcher, segmenter, chosen, digest, dtype)
-        pipeline.warnings = warnings
+        slow = slow_precision(dtype, chosen)
+        pipeline.warnings = [*warnings, *([slow] if slow else [])]
         return pipeline
 
     def locate(

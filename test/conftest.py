@@ -5,7 +5,7 @@ import os
 # two threads on two contended cores are slower than one; before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,21 +38,16 @@ def goldens() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden_weights(goldens):
-    """The deterministic weights of the goldens: a function of a manifest to a state dict."""
-    import json
+def golden_weights(goldens, tmp_path_factory):
+    """The deterministic weights of the goldens: a function of a folder and a name to a state dict. The files (1.3 GB) go
+    when the session ends; the children of test_instruction_sets.py are given theirs."""
+    from test.numerics.weights import GoldenWeights
 
-    import torch
-
-    spec = importlib.util.spec_from_file_location("detweights", goldens / "detweights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def make(manifest: Path) -> dict:
-        entries = json.loads(manifest.read_text())["state_dict"]
-        return {k: torch.from_numpy(module.value(k, v["shape"])) for k, v in entries.items() if "float" in v["dtype"]}
-
-    return make
+    given = os.environ.get("ESAM_GOLDEN_WEIGHTS")
+    files = Path(given) if given else tmp_path_factory.mktemp("golden_weights")
+    yield GoldenWeights(goldens, files)
+    if not given:
+        shutil.rmtree(files)
 
 
 @pytest.fixture(scope="session")

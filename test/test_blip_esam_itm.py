@@ -11,6 +11,7 @@ from esam_perception.fusion import fuse, min_max
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.matching.configuration import build_blip
 from esam_perception.training.vocabulary import tabletop_vocabulary
+from test.numerics.bounds import TINY, TINY_MAP, UNIT
 from test.tiny import BLIP
 
 TEXTS = ["the red mug", "a blue ball", "something that is a purple duck", "cone"]
@@ -82,7 +83,8 @@ def test_losses_by_hand(model):
     losses = model.mask_loss(torch.from_numpy(logits).float(), torch.from_numpy(predicted).float(), fine)
     assert set(losses) == set(expected)
     for name, value in expected.items():
-        assert losses[name].item() == pytest.approx(value, abs=1e-5), name
+        # logarithms of four values, times 20: two dozen roundings of numbers up to 4
+        assert losses[name].item() == pytest.approx(value, abs=24 * 4 * UNIT), name
 
 
 @pytest.mark.parametrize("with_bce", [True, False])
@@ -112,7 +114,7 @@ def test_several_texts_an_image_equal_the_image_repeated(model, samples):
     together = model({"image": image, "text_input": TEXTS})
     apart = model({"image": image.repeat_interleave(2, 0), "text_input": TEXTS})
     for name, value in together.items():
-        torch.testing.assert_close(value, apart[name], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(value, apart[name], rtol=0, atol=TINY * value.abs().max().item())
 
 
 def test_it_scores_as_the_pipelines_matcher_does(model, samples):
@@ -124,18 +126,19 @@ def test_it_scores_as_the_pipelines_matcher_does(model, samples):
     encoding = matcher.encode_image(matcher.preprocess(image[0].permute(1, 2, 0).numpy().astype(np.uint8)))
     scores = matcher.match(encoding, TEXTS, matcher.text_features(TEXTS))
     asked = {"image": image / 255, "text_input": TEXTS}
-    np.testing.assert_allclose(model(asked)["itm_scores"].detach(), scores.itm_logits, atol=1e-5)
+    limit = TINY * np.abs(scores.itm_logits).max()
+    np.testing.assert_allclose(model(asked)["itm_scores"].detach(), scores.itm_logits, rtol=0, atol=limit)
     fused = model.gradcams(asked)
     assert fused is asked["gradcams"] and fused.shape == (4, 16) and not fused.requires_grad
     masks = model(asked)["pred_masks"].sigmoid().detach().numpy()
     for row, gradcam, mask in zip(fused.numpy(), scores.gradcam, masks):
-        np.testing.assert_allclose(row.reshape(4, 4), fuse(min_max(gradcam), mask, 0.25), atol=1e-3)
+        np.testing.assert_allclose(row.reshape(4, 4), fuse(min_max(gradcam), mask, 0.25), rtol=0, atol=TINY_MAP)
 
 
 def test_weights_go_out_and_come_back(model, samples, vocab):
     other = BlipEsamItm.from_config(BlipEsamItmConfig(vocab, BLIP, DECODER, sam_prompt_dim=32, sam_embed_dim=32))
     other.load_blip_state(model.blip_state())
-    torch.testing.assert_close(other.eval()(samples)["itm_scores"], model(samples)["itm_scores"])
+    assert torch.equal(other.eval()(samples)["itm_scores"], model(samples)["itm_scores"])
 
 
 def test_normalised_images_are_taken_as_they_are(model, samples):

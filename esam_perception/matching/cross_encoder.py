@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esam_perception.computing import at_least_float32
+
 KeysValues = list[tuple[Tensor, Tensor]]
 
 
@@ -113,9 +115,9 @@ def _context(block: nn.Module, hidden: Tensor, key: Tensor, value: Tensor, phras
 
 def _cross_probabilities(block: nn.Module, hidden: Tensor, key: Tensor, phrases: int) -> Tensor:
     """float32 [B, P, heads, L, N]. Grad-CAM multiplies them with their gradient: both stay float32 under autocast."""
-    query = _queries(block, hidden, phrases).float()
+    query = at_least_float32(_queries(block, hidden, phrases))
     with torch.autocast(hidden.device.type, enabled=False):
-        scores = query @ key.float().transpose(-1, -2) / block.self.attention_head_size**0.5
+        scores = query @ at_least_float32(key).transpose(-1, -2) / block.self.attention_head_size**0.5
         probabilities = scores.softmax(-1)
     return probabilities.unflatten(2, (phrases, hidden.shape[1])).transpose(1, 2)
 
@@ -123,7 +125,7 @@ def _cross_probabilities(block: nn.Module, hidden: Tensor, key: Tensor, phrases:
 def _context_of(attention: Tensor, value: Tensor) -> Tensor:
     """[B, P, heads, L, N] with values [B, heads, N, d] -> [B * P, L, heads * d]."""
     with torch.autocast(value.device.type, enabled=False):
-        context = attention @ value.float()[:, None]
+        context = attention @ at_least_float32(value)[:, None]
     return context.transpose(2, 3).flatten(3).flatten(0, 1)
 
 

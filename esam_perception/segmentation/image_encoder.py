@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esam_perception.computing import at_least_float32
+
 
 class LayerNorm2d(nn.Module):
     """LayerNorm over the channels of [B, C, H, W]."""
@@ -21,7 +23,7 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1).float()
+        x = at_least_float32(x.permute(0, 2, 3, 1))
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 

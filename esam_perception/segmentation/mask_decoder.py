@@ -30,7 +30,8 @@ class FourierPositions(nn.Module):
         """[..., 2] (x, y) -> [..., 2 * features]."""
         # float32 also under autocast: eight bits of an angle of many turns say nothing
         with torch.autocast(positions.device.type, enabled=False):
-            angles = 2 * math.pi * ((2 * positions - 1) @ self.positional_encoding_gaussian_matrix)
+            matrix = self.positional_encoding_gaussian_matrix
+            angles = 2 * math.pi * ((2 * positions.to(matrix.dtype) - 1) @ matrix)
             return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 

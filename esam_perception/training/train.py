@@ -13,6 +13,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # torch takes seconds to import: not before it is needed
+    from esam_perception.training.loop import Machine
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WORK_DIR = Path("esam_train")
@@ -78,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"training '{args.profile}' into {args.work_dir}: about eight hours on two cores; safe to interrupt", flush=True
     )
+    if args.precision == "bfloat16":
+        _machine(args)  # what it has to say of bfloat16 comes before hours of rendering
     _run_stage("data", args)
     # the two networks share nothing until EfficientSAM learns from BLIP's heatmaps: one process each
     segmentation = _start_stage("segmentation", args)
@@ -102,8 +108,6 @@ def _run_own(args: argparse.Namespace) -> int:
     import torch
 
     torch.set_num_threads(args.threads)
-    from esam_perception.pipeline import choose_device
-    from esam_perception.training.loop import Machine
     from esam_perception.training.own_data import Schedule, train_own
 
     work_dir = args.work_dir or WORK_DIR / args.data.resolve().name
@@ -116,9 +120,7 @@ def _run_own(args: argparse.Namespace) -> int:
             args.learning_rate,
             args.validation_share,
         )
-        figures = train_own(
-            args.data, args.base, work_dir, output, schedule, Machine(choose_device(args.device), args.precision)
-        )
+        figures = train_own(args.data, args.base, work_dir, output, schedule, _machine(args))
     except ValueError as error:  # of the data, the profile, the device: each says what to do
         print(f"esam train: {error}", file=sys.stderr)
         return 1
@@ -129,6 +131,21 @@ def _run_own(args: argparse.Namespace) -> int:
     )
     print(f"use it: ./esam locate IMAGE TEXT --model {output}   or   model:={output.resolve()} with the launch file")
     return 0
+
+
+def _machine(args: argparse.Namespace) -> Machine:
+    """Where to train; a warning goes to stderr where bfloat16 is slower than float32 there. Raises ValueError for a device
+    that is not there."""
+    import torch
+
+    from esam_perception.computing import slow_precision
+    from esam_perception.pipeline import choose_device
+    from esam_perception.training.loop import Machine
+
+    machine = Machine(choose_device(args.device), args.precision)
+    if slow := slow_precision(torch.bfloat16 if machine.half else torch.float32, machine.device):
+        print(f"esam train: {slow}", file=sys.stderr, flush=True)
+    return machine
 
 
 def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
@@ -162,15 +179,13 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    from esam_perception.pipeline import choose_device
     from esam_perception.training import curves, export, stages
-    from esam_perception.training.loop import Machine
 
     if stage == "export":
         export.export_profile(args.work_dir, args.output or args.work_dir / "profile")
         curves.write_curves(args.work_dir, args.work_dir)
         return
-    machine = Machine(choose_device(args.device), args.precision)
+    machine = _machine(args)
     cache = data.SceneCache(cache_dir, data.TRAIN_SEED, args.scenes)
     if stage == "image-tower":
         stages.train_image_tower(args.work_dir, cache, args.image_tower_steps, machine)

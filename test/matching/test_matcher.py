@@ -10,6 +10,10 @@ from esam_perception.matching.image_encoder import encode_image
 from test.tiny import BLIP
 
 
+# Formulas are compared in float64: what its rounding (1e-16 a step) leaves is far below, a fault far above.
+EXACTLY = {"atol": 1e-10, "rtol": 0}
+
+
 def small_model(seed: int = 0):
     torch.manual_seed(seed)
     model = build_blip(BLIP).eval()
@@ -19,9 +23,10 @@ def small_model(seed: int = 0):
     return model
 
 
+@pytest.mark.numeric
 def test_cross_encoder_equals_transformers_at_other_sizes_and_under_padding():
-    model = small_model()
-    image = torch.randn(2, 17, 32)
+    model = small_model().double()
+    image = torch.randn(2, 17, 32, dtype=torch.float64)
     ids = torch.randint(7, BLIP.vocab_size, (2, 3, 7))
     mask = torch.ones_like(ids)
     mask[:, 1, 5:] = 0
@@ -31,23 +36,23 @@ def test_cross_encoder_equals_transformers_at_other_sizes_and_under_padding():
         encoder_attention_mask=torch.ones(6, 17), return_dict=True, is_decoder=False, output_attentions=True,
     )  # fmt: skip
     seen = mask.flatten(0, 1) > 0
-    torch.testing.assert_close(ours.hidden.flatten(0, 1)[seen], stock.last_hidden_state[seen], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(ours.attention.flatten(0, 1), stock.cross_attentions[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.hidden.flatten(0, 1)[seen], stock.last_hidden_state[seen], **EXACTLY)
+    torch.testing.assert_close(ours.attention.flatten(0, 1), stock.cross_attentions[1], **EXACTLY)
     # Grad-CAM's short way gives the whole way's gradient
     short = cross_encode(model.text_encoder, ids, mask, image, 1, detach_attention=True, first_row_only=True)
     (whole_gradient,) = torch.autograd.grad(model.itm_head(ours.hidden[:, :, 0])[..., 1].sum(), ours.attention)
     (short_gradient,) = torch.autograd.grad(model.itm_head(short.hidden[:, :, 0])[..., 1].sum(), short.attention)
-    torch.testing.assert_close(short_gradient, whole_gradient, atol=1e-5, rtol=1e-4)
-    assert whole_gradient.abs().max() > 1e-4
+    torch.testing.assert_close(short_gradient, whole_gradient, **EXACTLY)
+    assert whole_gradient.abs().max() > 1e-4  # else the lines above say nothing
 
 
+@pytest.mark.numeric
 def test_image_tower_equals_transformers():
-    model = small_model(1)
-    pixels = torch.randn(2, 3, 64, 64)
+    model = small_model(1).double()
+    pixels = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(
-            encode_image(model.vision_model, pixels), model.vision_model(pixels).last_hidden_state, atol=1e-5, rtol=1e-4
-        )
+        stock = model.vision_model(pixels).last_hidden_state
+        torch.testing.assert_close(encode_image(model.vision_model, pixels), stock, **EXACTLY)
 
 
 def test_a_checkpoint_that_does_not_fit_lists_the_keys():

@@ -1,0 +1,348 @@
+"""Faults that the bounds of the goldens must find, each put into the code under test for the length of one test.
+
+A fault takes (monkeypatch, golden). The tables say in which goldens, and on which image, each is looked for.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from esam_perception.matching import image_encoder, matcher
+from test.numerics.faults import long, put
+
+DOGS, PORTRAIT = "lavis_names/dogs_512x384", "portrait/portrait_360x640"
+EPS, HF = "eps/dogs_512x384", "hf_names/dogs_512x384"
+
+
+# pixels: in place of `preprocess`
+
+
+def _resized(images, steps, rounding=lambda x: x.add(0.5).floor(), mode="bicubic", antialias=True):
+    """What `preprocess` does, with the steps (height, width) that are given."""
+    pixels = images.permute(0, 3, 1, 2).float()
+    for height, width in steps:
+        pixels = F.interpolate(
+            pixels, (height or pixels.shape[2], width or pixels.shape[3]), mode=mode, antialias=antialias
+        )
+        pixels = rounding(pixels).clamp(0, 255)
+    return image_encoder.normalise(pixels)
+
+
+WIDTH_FIRST = ((None, 384), (384, 384))
+
+
+def _instead(monkeypatch, preprocess):
+    monkeypatch.setattr(matcher, "preprocess", preprocess)
+
+
+def height_first(monkeypatch, golden):
+    _instead(monkeypatch, lambda images, size: _resized(images, ((384, None), (384, 384))))
+
+
+def in_one_step(monkeypatch, golden):
+    _instead(monkeypatch, lambda images, size: _resized(images, ((384, 384),)))
+
+
+def halves_to_even(monkeypatch, golden):
+    _instead(monkeypatch, lambda images, size: _resized(images, WIDTH_FIRST, torch.round))
+
+
+def without_antialias(monkeypatch, golden):
+    _instead(monkeypatch, lambda images, size: _resized(images, WIDTH_FIRST, antialias=False))
+
+
+def bilinear(monkeypatch, golden):
+    _instead(monkeypatch, lambda images, size: _resized(images, WIDTH_FIRST, mode="bilinear"))
+
+
+def bgr_for_rgb(monkeypatch, golden):
+    right = matcher.preprocess
+    _instead(monkeypatch, lambda images, size: right(images.flip(-1), size))
+
+
+def mirrored(monkeypatch, golden):
+    right = matcher.preprocess
+    _instead(monkeypatch, lambda images, size: right(images.flip(2), size))
+
+
+def axes_exchanged(monkeypatch, golden):
+    right = matcher.preprocess
+    _instead(monkeypatch, lambda images, size: right(images.transpose(1, 2), size))
+
+
+def cropped_to_a_square(monkeypatch, golden):
+    right = matcher.preprocess
+
+    def cropped(images, size):
+        side = min(images.shape[1:3])
+        top, left = ((length - side) // 2 for length in images.shape[1:3])
+        return right(images[:, top : top + side, left : left + side], size)
+
+    _instead(monkeypatch, cropped)
+
+
+def normalised_twice(monkeypatch, golden):
+    right = matcher.preprocess
+    _instead(monkeypatch, lambda images, size: image_encoder.normalise(right(images, size) * 255))
+
+
+def imagenet_statistics(monkeypatch, golden):
+    monkeypatch.setattr(image_encoder, "MEAN", (0.485, 0.456, 0.406))
+    monkeypatch.setattr(image_encoder, "STD", (0.229, 0.224, 0.225))
+
+
+PIXELS = {
+    height_first: [PORTRAIT],
+    in_one_step: [PORTRAIT],
+    halves_to_even: [DOGS],
+    without_antialias: [DOGS, PORTRAIT],
+    bilinear: [DOGS, PORTRAIT],
+    bgr_for_rgb: [DOGS, PORTRAIT],
+    mirrored: [PORTRAIT],
+    axes_exchanged: [DOGS, PORTRAIT],
+    cropped_to_a_square: [DOGS, PORTRAIT],
+    normalised_twice: [DOGS],
+    imagenet_statistics: [DOGS],
+}
+
+
+# the image tower
+
+
+def positions_transposed(monkeypatch, golden):
+    embeddings = golden.matcher.model.vision_model.embeddings
+    table = embeddings.position_embedding
+    grid = table[:, 1:].unflatten(1, (24, 24)).transpose(1, 2).flatten(1, 2)
+    turned = nn.Parameter(torch.cat([table[:, :1], grid], 1), requires_grad=False)
+    put(monkeypatch, embeddings, "position_embedding", turned)
+
+
+def tanh_gelu_in_the_last_block(monkeypatch, golden):
+    mlp = golden.matcher.model.vision_model.encoder.layers[-1].mlp
+    put(monkeypatch, mlp, "activation_fn", nn.GELU(approximate="tanh"))
+
+
+def norms_of_a_block_exchanged(monkeypatch, golden):
+    block = golden.matcher.model.vision_model.encoder.layers[11]
+    first, second = block.layer_norm1, block.layer_norm2
+    put(monkeypatch, block, "layer_norm1", second)
+    put(monkeypatch, block, "layer_norm2", first)
+
+
+def eight_heads_in_a_block(monkeypatch, golden):
+    monkeypatch.setattr(golden.matcher.model.vision_model.encoder.layers[5].self_attn, "num_heads", 8)
+
+
+def without_the_last_norm(monkeypatch, golden):
+    put(monkeypatch, golden.matcher.model.vision_model, "post_layernorm", nn.Identity())
+
+
+def vision_eps_1e_5(monkeypatch, golden):
+    for part in golden.matcher.model.vision_model.modules():
+        if isinstance(part, nn.LayerNorm):
+            monkeypatch.setattr(part, "eps", 1e-5)
+
+
+def vision_eps_1e_5_in_one_norm(monkeypatch, golden):
+    monkeypatch.setattr(golden.matcher.model.vision_model.encoder.layers[-1].layer_norm2, "eps", 1e-5)
+
+
+TOWER = {
+    positions_transposed: [PORTRAIT],
+    tanh_gelu_in_the_last_block: [DOGS],
+    norms_of_a_block_exchanged: [HF],
+    eight_heads_in_a_block: [long(HF)],
+    without_the_last_norm: [long(PORTRAIT)],
+    vision_eps_1e_5: [long(EPS)],
+    vision_eps_1e_5_in_one_norm: [EPS],
+}
+
+
+# the text side
+
+
+def _cross_encode(monkeypatch, change):
+    """`change` of (ids, mask, keys and values, Grad-CAM's layer) before each encoding."""
+    right = matcher.cross_encode
+
+    def changed(encoder, ids, mask, keys_values, layer, **rest):
+        return right(encoder, *change(ids, mask, keys_values, layer), **rest)
+
+    monkeypatch.setattr(matcher, "cross_encode", changed)
+
+
+def layer_below(monkeypatch, golden):
+    _cross_encode(monkeypatch, lambda ids, mask, keys, layer: (ids, mask, keys, layer - 1))
+
+
+def layer_above(monkeypatch, golden):
+    _cross_encode(monkeypatch, lambda ids, mask, keys, layer: (ids, mask, keys, layer + 1))
+
+
+def padding_attended(monkeypatch, golden):
+    _cross_encode(monkeypatch, lambda ids, mask, keys, layer: (ids, torch.ones_like(mask), keys, layer))
+
+
+def keys_of_the_next_layer(monkeypatch, golden):
+    _cross_encode(monkeypatch, lambda ids, mask, keys, layer: (ids, mask, keys[1:] + keys[:1], layer))
+
+
+def cls_for_enc(monkeypatch, golden):
+    monkeypatch.setattr(golden.matcher.tokenizer, "encode_for_itm", golden.matcher.tokenizer.encode_for_itc)
+
+
+def enc_for_cls(monkeypatch, golden):
+    right = golden.matcher.tokenizer.encode_for_itc
+
+    def with_enc(texts):
+        ids, mask = right(texts)
+        ids[:, 0] = golden.matcher.tokenizer.enc_token_id
+        return ids, mask
+
+    monkeypatch.setattr(golden.matcher.tokenizer, "encode_for_itc", with_enc)
+
+
+def itc_of_another_token(monkeypatch, golden):
+    right = golden.matcher.model.text_encoder.forward
+    encoder = golden.matcher.model.text_encoder
+
+    def rolled(*args, **kwargs):
+        output = right(*args, **kwargs)
+        output.last_hidden_state = output.last_hidden_state.roll(-1, 1)
+        return output
+
+    monkeypatch.setattr(encoder, "forward", rolled)
+
+
+def itc_without_length_1(monkeypatch, golden):
+    monkeypatch.setattr(F, "normalize", lambda x, dim: x)
+
+
+def _token_maps(monkeypatch, mean):
+    def maps(encoded, gradient, mask):
+        attention, gradient = encoded.attention[0, ..., 1:].detach(), gradient[0, ..., 1:]
+        return mean(attention, gradient, mask[:, None, :, None])
+
+    monkeypatch.setattr(matcher, "token_maps", maps)
+
+
+def gradient_without_relu(monkeypatch, golden):
+    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * gradient * mask).mean(1))
+
+
+def attention_alone(monkeypatch, golden):
+    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * mask).mean(1))
+
+
+def heads_averaged_before_the_product(monkeypatch, golden):
+    _token_maps(
+        monkeypatch, lambda attention, gradient, mask: attention.mean(1) * gradient.clamp_min(0).mean(1) * mask[:, 0]
+    )
+
+
+def sum_over_heads(monkeypatch, golden):
+    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * gradient.clamp_min(0) * mask).sum(1))
+
+
+def class_token_kept(monkeypatch, golden):
+    right = matcher.token_maps
+
+    def maps(encoded, gradient, mask):
+        encoded = matcher.CrossEncoding(encoded.hidden, encoded.attention.roll(1, -1))
+        return right(encoded, gradient.roll(1, -1), mask)
+
+    monkeypatch.setattr(matcher, "token_maps", maps)
+
+
+def axes_of_the_map_exchanged(monkeypatch, golden):
+    right = matcher.phrase_maps
+    monkeypatch.setattr(
+        matcher, "phrase_maps", lambda *args: right(*args).unflatten(1, (24, 24)).transpose(1, 2).flatten(1)
+    )
+
+
+def all_tokens_averaged(monkeypatch, golden):
+    monkeypatch.setattr(matcher, "own_token_mask", lambda mask: mask.float())
+
+
+def words_off_by_one(monkeypatch, golden):
+    right = matcher.token_maps
+    monkeypatch.setattr(matcher, "token_maps", lambda *args: right(*args).roll(1, 1))
+
+
+def tanh_gelu_in_a_text_layer(monkeypatch, golden):
+    part = golden.matcher.model.text_encoder.encoder.layer[9].intermediate
+    put(monkeypatch, part, "intermediate_act_fn", nn.GELU(approximate="tanh"))
+
+
+def attention_without_its_scale(monkeypatch, golden):
+    monkeypatch.setattr(
+        golden.matcher.model.text_encoder.encoder.layer[7].crossattention.self, "attention_head_size", 1
+    )
+
+
+def eight_text_heads(monkeypatch, golden):
+    """transformers' default."""
+    for layer in golden.matcher.model.text_encoder.encoder.layer:
+        monkeypatch.setattr(layer.attention.self, "num_attention_heads", 8)
+        monkeypatch.setattr(layer.attention.self, "attention_head_size", 96)
+
+
+def logits_exchanged(monkeypatch, golden):
+    right = golden.matcher.model.itm_head
+    other = nn.Linear(768, 2).requires_grad_(False)
+    other.weight.copy_(right.weight.flip(0))
+    other.bias.copy_(right.bias.flip(0))
+    put(monkeypatch, golden.matcher.model, "itm_head", other)
+
+
+def positions_from_1(monkeypatch, golden):
+    embeddings = golden.matcher.model.text_encoder.embeddings
+    put(monkeypatch, embeddings, "position_ids", torch.arange(1, 512).expand((1, -1)))
+
+
+def _text_norms(golden):
+    return [part for part in golden.matcher.model.text_encoder.modules() if isinstance(part, nn.LayerNorm)]
+
+
+def text_eps_1e_5(monkeypatch, golden):
+    for part in _text_norms(golden):
+        monkeypatch.setattr(part, "eps", 1e-5)
+
+
+def text_eps_1e_11(monkeypatch, golden):
+    for part in _text_norms(golden):
+        monkeypatch.setattr(part, "eps", 1e-11)
+
+
+def text_eps_1e_11_in_one_norm(monkeypatch, golden):
+    """The one whose eps moves Grad-CAM least (change_with_one_layernorm_wrong in golden_eps.json)."""
+    monkeypatch.setattr(golden.matcher.model.text_encoder.encoder.layer[1].output.LayerNorm, "eps", 1e-11)
+
+
+ANSWERS = {
+    layer_below: [DOGS, PORTRAIT, EPS, HF],
+    layer_above: [DOGS, HF],
+    padding_attended: [DOGS, PORTRAIT, EPS, HF],
+    keys_of_the_next_layer: [DOGS],
+    cls_for_enc: [DOGS, PORTRAIT, EPS, HF],
+    enc_for_cls: [DOGS, HF],
+    itc_of_another_token: [DOGS],
+    itc_without_length_1: [DOGS],
+    gradient_without_relu: [DOGS, PORTRAIT],
+    attention_alone: [DOGS],
+    heads_averaged_before_the_product: [DOGS],
+    sum_over_heads: [DOGS],
+    class_token_kept: [DOGS, PORTRAIT],
+    axes_of_the_map_exchanged: [DOGS, PORTRAIT, HF],
+    all_tokens_averaged: [DOGS, PORTRAIT],
+    words_off_by_one: [DOGS],
+    tanh_gelu_in_a_text_layer: [DOGS, HF],
+    attention_without_its_scale: [DOGS],
+    eight_text_heads: [DOGS],
+    logits_exchanged: [DOGS],
+    positions_from_1: [DOGS],
+    text_eps_1e_5: [EPS],
+    text_eps_1e_11: [EPS],
+    text_eps_1e_11_in_one_norm: [EPS],
+}

@@ -1,0 +1,123 @@
+"""The numeric tests again under other instruction sets and numbers of threads, each in a process of its own: PyTorch's
+kernels, oneDNN and MKL read these settings once. The suite itself runs on the machine's best, on one thread.
+
+A setting that a library does not heed must not pass for a test of it: each process says what it really ran on.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+X86 = platform.machine() in ("x86_64", "AMD64")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Settings of a process, and what its libraries must then say (see child.libraries)."""
+
+    name: str
+    threads: int
+    settings: dict[str, str] = field(default_factory=dict)
+    expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+BASELINE = Machine(
+    "baseline", 1,
+    {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_CBWR": "COMPATIBLE"},
+    {"aten": ("DEFAULT",), "onednn": ("Intel SSE4.1",), "mkl": ("COMPATIBLE",)},
+)  # fmt: skip
+# AUTO: what MKL says where the processor is not Intel's. It then takes its AVX2 code anyway; OFF would be: not heard.
+AVX2 = Machine(
+    "avx2", 2,
+    {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "MKL_CBWR": "AVX2"},
+    {"aten": ("AVX2",), "onednn": ("Intel AVX2",), "mkl": ("AVX2", "AUTO")},
+)  # fmt: skip
+BEST = Machine("best", 2, {}, {"mkl": ("OFF",)})
+
+
+def machines() -> list[Machine]:
+    """What this processor can run besides the suite's own setting."""
+    if not X86:
+        return [Machine("best", 2)]
+    best = torch.backends.cpu.get_cpu_capability()
+    if best == BASELINE.expected["aten"][0]:
+        return [BASELINE, BEST]
+    return [BASELINE, AVX2] if best == AVX2.expected["aten"][0] else [BASELINE, AVX2, BEST]
+
+
+# The tests, by what they take: each in a process of its own, so that none is long.
+GROUPS = {
+    "small": ["test/matching/test_matcher.py", "test/segmentation/test_efficient_sam.py", "test/numerics/test_float64.py"],
+    "portrait": ["test/matching/test_goldens.py", "-k", "portrait"],
+    "eps": ["test/matching/test_goldens.py", "-k", "eps"],
+    "vitt_eps": ["test/segmentation/test_goldens.py", "-k", "vitt_eps"],
+}  # fmt: skip
+# the same code under other weights and on other images; bfloat16, which some instruction sets have in hardware
+LONG = {
+    "bfloat16": ["test/test_computing.py"],
+    "lavis_names": ["test/matching/test_goldens.py", "-k", "lavis_names"],
+    "hf_names": ["test/matching/test_goldens.py", "-k", "hf_names"],
+    "vitt": ["test/segmentation/test_goldens.py", "-k", "vitt and not eps"],
+    "vits": ["test/segmentation/test_goldens.py", "-k", "vits"],
+}
+PASSED: dict[str, int] = {}
+
+
+@pytest.fixture(scope="module")
+def weights(request) -> Path | None:
+    """The folder with the goldens' weights, drawn here once."""
+    drawn = request.getfixturevalue("golden_weights")
+    drawn("blip_itm", "lavis_names"), drawn("efficient_sam", "vitt")
+    return drawn.files
+
+
+def run(machine: Machine, arguments: list[str], report: Path, **variables: str) -> dict:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ATEN_", "ONEDNN_", "DNNL_", "MKL_"))}  # fmt: skip
+    threads = {"OMP_NUM_THREADS": str(machine.threads), "MKL_NUM_THREADS": str(machine.threads)}
+    done = subprocess.run(
+        [sys.executable, "-m", "test.numerics.child", str(report), "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=ROOT, env={**kept, **threads, **machine.settings, **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and report.exists(), f"{machine}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    said = json.loads(report.read_text())
+    ran = said["libraries"]
+    assert ran["threads"] == machine.threads, ran
+    for library, allowed in machine.expected.items():
+        assert ran[library] in allowed, f"{library} did not heed {machine.settings}: {ran}"
+    assert said["code"] == 0 and not said["failed"], f"{ran}\n{done.stdout[-5000:]}"
+    return said
+
+
+def check_group(machine, name, arguments, report, marks, **variables):
+    said = run(machine, [*arguments, "-m", marks], report, **variables)
+    assert said["passed"] > 0 and not said["skipped"], said
+    assert said["passed"] == PASSED.setdefault(name, said["passed"]), "other tests than under the other settings"
+
+
+@pytest.mark.parametrize("machine", machines(), ids=lambda machine: f"{machine.name}, {machine.threads} threads")
+@pytest.mark.parametrize("group", GROUPS)
+def test_numeric_tests_pass(group, machine, tmp_path, request):
+    # what needs no goldens runs where there are none
+    variables = {} if group == "small" else {"ESAM_GOLDEN_WEIGHTS": str(request.getfixturevalue("weights"))}
+    check_group(machine, group, GROUPS[group], tmp_path / "report.json", "numeric and not long", **variables)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("machine", machines(), ids=lambda machine: f"{machine.name}, {machine.threads} threads")
+@pytest.mark.parametrize("group", LONG)
+def test_the_other_numeric_tests_pass(group, machine, tmp_path, weights):
+    check_group(machine, group, LONG[group], tmp_path / "report.json", "numeric", ESAM_GOLDEN_WEIGHTS=str(weights))
+
+
+def test_a_setting_that_is_not_heeded_is_found(tmp_path):
+    misspelt = Machine("misspelt", 1, {"ATEN_CPU_CAPABILITTY": "default"}, BASELINE.expected)
+    with pytest.raises(AssertionError, match="did not heed"):
+        run(misspelt, ["--collect-only", "test/numerics/test_float64.py"], tmp_path / "report.json")
