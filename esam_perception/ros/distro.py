@@ -83,6 +83,22 @@ def loopback_environment(environment: Mapping[str, str] = os.environ) -> dict[st
     return {} if environment.get(newer) or environment.get(older) else {newer: "LOCALHOST"}
 
 
+class RefusesTransitions:
+    """A base that stands before rclpy's LifecycleNode: a transition that the current state does not have is refused.
+
+    Kilted's rclpy and later ones do so by themselves. Humble's and Jazzy's raise: the caller gets no answer, and the node
+    ends. The overridden method is private to rclpy; one that has it no more never calls this."""
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> Any:
+        from rclpy.lifecycle import TransitionCallbackReturn
+
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)
+        except RuntimeError as error:  # rclpy's RCLError is one
+            self.get_logger().error(f"transition {transition_id} refused: {error}")
+            return TransitionCallbackReturn.ERROR
+
+
 def destroy_state_machine(node: Any) -> None:
     """Give back what a destroyed lifecycle node's state machine holds of DDS and its shared memory.
 

@@ -28,7 +28,7 @@ from esam_perception import msg
 from esam_perception.profiles import ProfileError
 from esam_perception.ros import messages, parameters
 from esam_perception.ros.diagnostics import Statistics
-from esam_perception.ros.distro import destroy_state_machine, profile_in_use
+from esam_perception.ros.distro import RefusesTransitions, destroy_state_machine, profile_in_use
 from esam_perception.ros.encodings import RefusedImage, message_to_rgb
 from esam_perception.ros.frames import FairLock, FrameBuffer, LatestFrameSlot
 from esam_perception.ros.graph_check import Wanted
@@ -48,7 +48,7 @@ QUERY_QOS = QoSProfile(depth=10)
 LAST_INFERENCE_SECONDS = 2.0
 
 
-class EsamNode(LifecycleNode):
+class EsamNode(RefusesTransitions, LifecycleNode):
     """See docs in README.md; topics, messages and parameters are the package's public contract."""
 
     def __init__(self) -> None:
@@ -169,17 +169,6 @@ class EsamNode(LifecycleNode):
         self._stop()
         self._free()
         return TransitionCallbackReturn.SUCCESS
-
-    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
-        """Refuse a transition that the current state does not have, as Kilted's rclpy does.
-
-        Humble's and Jazzy's raise instead: the caller got no answer, and the node ended. The private name is rclpy's own;
-        an rclpy that has it no more never calls this."""
-        try:
-            return super()._LifecycleNodeMixin__change_state(transition_id)
-        except RuntimeError as error:  # rclpy's RCLError is one
-            self.get_logger().error(f"transition {transition_id} refused: {error}")
-            return TransitionCallbackReturn.ERROR
 
     def _fail(self, text: str) -> None:
         """A transition that cannot be made: say so in the log and on /diagnostics."""
