@@ -59,9 +59,6 @@ def fetch(profile: Profile, source: FetchSource, directory: Path | None = None, 
 
     directory: where the files lie already; None for the network. Raises FetchError.
     """
-    from esam_perception.matching.checkpoint import CheckpointError
-    from esam_perception.weights import convert_checkpoint, file_sha256, note_fetched
-
     folder = cache_dir(profile.name)
     target = folder / source.target
     if not force and target.exists() and source.target in profile.fetched():
@@ -69,6 +66,10 @@ def fetch(profile: Profile, source: FetchSource, directory: Path | None = None, 
         return
     folder.mkdir(parents=True, exist_ok=True)
     got = _find(source, directory) if directory else _download(profile, source, folder / DOWNLOADS)
+    # seconds to import, which nobody need wait for who has the file already, or cannot get it
+    from esam_perception.matching.checkpoint import CheckpointError
+    from esam_perception.weights import convert_checkpoint, file_sha256, note_fetched
+
     size = got.stat().st_size
     if source.size and size != source.size:
         raise FetchError(

@@ -119,7 +119,7 @@ def test_from_the_hub_interrupted_and_resumed_then_never_again(published, home, 
     assert all(set(note) == {"size", "sha256", "source"} for note in notes.values())
 
 
-def test_from_a_url_interrupted_and_resumed(published, home, tiny_profile):
+def test_from_a_url_interrupted_and_resumed(published, home, tiny_profile, capsys):
     profile, files = published
     with zipfile.ZipFile(files / "sam.pt.zip", "w") as archive:
         archive.write(files / "sam.pt", "sam.pt")
@@ -127,13 +127,19 @@ def test_from_a_url_interrupted_and_resumed(published, home, tiny_profile):
     with serving(files) as hub:
         path = profile / "profile.yaml"
         content = yaml.safe_load(path.read_text())
-        content["sources"][2] = {"target": "efficient_sam.safetensors", "url": f"{hub.address}/sam.pt.zip"}
+        content["sources"] = [
+            {"target": target, "url": f"{hub.address}/{name}"}
+            for target, name in {
+                "vocab.txt": "vocab.txt",
+                "blip.safetensors": "model.safetensors",
+                "efficient_sam.safetensors": "sam.pt.zip",
+            }.items()
+        ]
         path.write_text(yaml.safe_dump(content))
         hub.cut = {"sam.pt.zip"}
-        broken = esam("fetch", profile, endpoint=hub.address)
-        assert broken.returncode == 1 and "sam.pt.zip" in broken.stderr
+        assert main(["fetch", str(profile)]) == 1 and "sam.pt.zip" in capsys.readouterr().err
         assert not (home / "fetched_tiny" / "efficient_sam.safetensors").exists()
-        assert esam("fetch", profile, endpoint=hub.address).returncode == 0
+        assert main(["fetch", str(profile)]) == 0
         spans = [span for name, span in hub.asked if name == "sam.pt.zip"]
         assert spans == [None, f"bytes={(files / 'sam.pt.zip').stat().st_size // 2}-"]
     np.testing.assert_array_equal(scores(profile), scores(tiny_profile))
@@ -143,8 +149,7 @@ def test_lavis_names_from_a_directory_without_any_network(published, home, tiny_
     profile, files = published
     torch.save(lavis_checkpoint(load_file(files / "model.safetensors")), files / "blip.pth")
     (files / "model.safetensors").unlink()
-    answer = esam("fetch", profile, "--from", files)
-    assert answer.returncode == 0, answer.stderr
+    assert main(["fetch", str(profile), "--from", str(files)]) == 0
     assert (files / "blip.pth").exists()  # the user's own files stay
     np.testing.assert_array_equal(scores(profile), scores(tiny_profile))
 

@@ -41,6 +41,7 @@ def published(tmp_path_factory):
     shutil.rmtree(root)
 
 
+@pytest.mark.long  # a GB is drawn, written, read, checked and converted for each; small ones: test_fetch.py
 def test_both_formats_load_and_answer_alike(published, tmp_path, monkeypatch):
     root, blip_size, sam_size = published
     assert (blip_size, sam_size) == (223_744_258, 10_223_460)
@@ -60,6 +61,7 @@ def test_both_formats_load_and_answer_alike(published, tmp_path, monkeypatch):
     assert np.isfinite(answers[0]).all() and np.ptp(answers[0][3:]) > 0.01
 
 
+@pytest.mark.long
 def test_a_truncated_download_is_refused_by_name(published, tmp_path, monkeypatch, capsys):
     root, _, _ = published
     monkeypatch.setenv("ESAM_HOME", str(tmp_path))

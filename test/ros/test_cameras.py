@@ -136,10 +136,11 @@ def test_the_demo_on_an_image_of_the_user(tmp_path, clip):
     assert sheet.shape[1] == 1280
 
 
-def test_what_the_demo_cannot_show_is_one_line(tmp_path):
+def test_what_the_demo_cannot_show_is_one_line(tmp_path, clip):
+    cv2.imwrite(str(tmp_path / "photo.png"), clip[0].image[..., ::-1])
     demo = run_demo(tmp_path, "--image", "missing.png")
     assert demo.returncode == 2 and len(demo.stderr.strip().splitlines()) == 1
-    demo = run_demo(tmp_path, "--model", str(tmp_path / "nothing"), "--seconds", "1")
+    demo = run_demo(tmp_path, "--image", "photo.png", "--model", str(tmp_path / "nothing"), "--seconds", "1")
     assert demo.returncode == 1 and "no profile" in demo.stderr
 
 
