@@ -152,12 +152,16 @@ def test_the_sourced_ros_stays_whole_and_the_environment_comes_first(starter, ja
     assert env["PYTHONPATH"] == f"{venv}/lib/python3.12/site-packages:{kept['PYTHONPATH']}"
     assert env["LD_LIBRARY_PATH"] == f"{venv}/lib:{kept['LD_LIBRARY_PATH']}"
     assert env["AMENT_PREFIX_PATH"] == f"{venv}:{kept['AMENT_PREFIX_PATH']}"
-    assert env["CMAKE_PREFIX_PATH"] == f"{venv}:/ws/install:{jazzy}:/ws/install"
+    assert env["CMAKE_PREFIX_PATH"] == f"{venv}:/ws/install:{jazzy}"
     assert (env["RMW_IMPLEMENTATION"], env["ROS_DISTRO"]) == ("rmw_cyclonedds_cpp", "jazzy")
     assert env["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("/config/fastdds.xml")
-    # what one run hands on leads the next one to the same place
-    monkeypatch.setenv("ESAM_ROS", env["ESAM_ROS"])
-    assert chosen(starter) == ("system", ".venv-system")
+    # what one run hands on (`./esam shell`) leads the next one to the same place, and to the same search paths
+    (venv / ".esam").mkdir(parents=True)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    again = starter.choose_ros(["demo"])
+    assert again.venv == venv and again.prefixes == setup.prefixes
+    assert again.environment() == env
 
 
 @pytest.mark.parametrize(
