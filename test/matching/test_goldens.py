@@ -41,7 +41,6 @@ def answers(golden, image, encoding):
     return chain(g.scores_beside(golden, image, encoding), g.words_beside(golden, image, encoding))
 
 
-@pytest.mark.numeric
 def test_texts_become_lavis_tokens(official):
     golden = official[0]
     for j, text in enumerate(golden.texts):
@@ -70,7 +69,6 @@ def test_scores_and_gradcam_equal_lavis_in_one_batch_and_one_by_one(official):
     assert check(g.single_beside(golden, image, encoding)) == 3 * len(golden.texts)
 
 
-@pytest.mark.numeric
 def test_gradcam_of_every_word_equals_lavis(official):
     golden, image, _, encoding = official
     assert check(g.words_beside(golden, image, encoding)) >= 20
@@ -82,7 +80,6 @@ def test_attention_and_gradient_equal_lavis(official):
     assert check(g.attention_beside(golden, image, encoding)) == 2 * len(golden.texts)
 
 
-@pytest.mark.numeric
 @pytest.mark.parametrize("official", [DOGS, long(HF), *CASES[4:]], indirect=True)
 def test_gradcam_of_other_layers_and_of_a_long_text_equal_lavis(official):
     golden, image, _, encoding = official
