@@ -172,7 +172,7 @@ class EsamNode(LifecycleNode):
             return super()._LifecycleNodeMixin__change_state(transition_id)
         except RuntimeError as error:  # rclpy's RCLError is one
             self.get_logger().error(f"transition {transition_id} refused: {error}")
-            return TransitionCallbackReturn.ERROR
+            return TransitionCallbackReturn.FAILURE
 
     def _fail(self, text: str) -> None:
         """A transition that cannot be made: say so in the log and on /diagnostics."""
