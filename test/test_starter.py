@@ -131,25 +131,6 @@ def test_the_packages_of_another_ros_release_leave_an_older_checkouts_environmen
     assert not (setup.stamps / "requirements-ros.txt").exists()
 
 
-@pytest.mark.parametrize(
-    "answer, told",
-    [
-        ('{"version": [3, 8], "headers": true, "venv": true}', "Python 3.10 to 3.14 is needed"),
-        ('{"version": [3, 15], "headers": true, "venv": true}', "Python 3.10 to 3.14 is needed"),
-        ('{"version": [3, 12], "headers": true, "venv": false}', "apt-get install -y python3.12-venv"),
-        ('{"version": [3, 12], "headers": false, "venv": true}', "apt-get install -y python3.12-dev"),
-        ('{"version": [3, 10], "headers": true, "venv": true}', ""),
-        ("nonsense", "does not run"),
-    ],
-)
-def test_what_a_python_lacks_is_one_line_with_its_cure(starter, tmp_path, answer, told):
-    python = tmp_path / "python3"
-    python.write_text(f"#!/bin/sh\necho '{answer}'\n")
-    python.chmod(0o755)
-    lack = starter.what_python_lacks(str(python))
-    assert told in lack and bool(told) == bool(lack) and "\n" not in lack
-
-
 def test_it_says_what_is_missing_also_under_an_old_python():
     """No syntax that Python 3.6 does not have."""
     import ast

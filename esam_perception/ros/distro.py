@@ -96,7 +96,7 @@ class RefusesTransitions:
             return super()._LifecycleNodeMixin__change_state(transition_id)
         except RuntimeError as error:  # rclpy's RCLError is one
             self.get_logger().error(f"transition {transition_id} refused: {error}")
-            return TransitionCallbackReturn.ERROR
+            return TransitionCallbackReturn.FAILURE
 
 
 def destroy_state_machine(node: Any) -> None:
