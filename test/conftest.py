@@ -37,6 +37,13 @@ def goldens() -> Path:
     return GOLDENS
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items) -> None:
+    from test.numerics.order import by_case
+
+    by_case(items)
+
+
 @pytest.fixture(scope="session")
 def golden_weights(goldens, tmp_path_factory):
     """The deterministic weights of the goldens: a function of a folder and a name to a state dict. The files (1.3 GB) go

@@ -111,14 +111,15 @@ def load_golden(folder: Path, name: str, golden_weights, work_dir: Path) -> Blip
 
 
 def pixels_beside(golden: BlipGolden, image: str) -> Iterator[Compared]:
-    """Our own preprocessing against Pillow's, all of it, and against what is stored."""
+    """Our own preprocessing against Pillow's, all of it; what is normalised against what is stored."""
     found = golden.matcher.preprocess(golden.image(image))[0]
     grey = golden.resized(image).transpose(2, 0, 1)
     if f"{image}/resized_uint8" in golden.arrays:
         assert hashlib.sha256(golden.resized(image).tobytes()).hexdigest() == golden.content["resized_uint8_sha256"]
     black, white = (normalise(torch.full((1, 3, 1, 1), value))[0] for value in (0.0, 255.0))
     yield Compared("levels", image, (255 * (found - black) / (white - black)).round(), grey.astype(np.float32))
-    yield Compared("pixel_values", image, found[:, ::8, ::8], golden.arrays[f"{image}/pixel_values"])
+    stored = golden.arrays[f"{image}/pixel_values"]
+    yield Compared("pixel_values", image, golden.pixels(image)[0, :, ::8, ::8], stored)
 
 
 def encode(golden: BlipGolden, image: str) -> tuple[torch.Tensor, ImageEncoding]:

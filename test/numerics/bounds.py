@@ -10,7 +10,8 @@ and grow as sqrt(n / k): from a scalar loop (k = 1) to AVX-512 with four registe
     |ours - golden| <= |ours - exact| + |exact - golden| <= (8 + 1) e.
 
 What else differs is less: PyTorch's coarsest exp (flash attention, AVX-512) is good to 20 units in the last place of each
-weight, of either sign, over hundreds of weights. That a real fault lies far outside is shown by the mutations
+weight, of either sign, over hundreds of weights. (As much noise in every softmax left the portraits and the eps set within
+2 e.) That a real fault lies far outside is shown by the mutations
 (test_mutations.py beside the goldens' tests), which must fail under these very bounds.
 """
 
@@ -93,9 +94,7 @@ def check(compared: Iterable[Compared]) -> int:
             assert np.abs(ours - golden).max() <= 1, f"{one.where}: more than a grey level off"
             assert (ours != golden).mean() <= OTHER_GREY_LEVEL, f"{one.where}: too many values a grey level off"
         elif one.kind == "pixel_values":
-            # what is a grey level off was counted among the levels
-            off = np.abs(ours - golden)
-            assert (off > NORMALISE).mean() <= 4 * OTHER_GREY_LEVEL, f"{one.where}: other pixel values"
+            np.testing.assert_allclose(ours, golden, rtol=0, atol=NORMALISE, err_msg=one.where)
         elif one.kind == "area":
             # pixels of native logits above 0: only those within the bound of 0 may change sides
             near = (np.abs(ours) <= allowed("full", ours)).sum((-2, -1))

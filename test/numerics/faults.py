@@ -1,5 +1,4 @@
-"""Faults put into the code under test for the length of one test (test/matching/mutations.py, test/segmentation/
-mutations.py), and the order in which tests of one golden run."""
+"""What the faults of test/matching/mutations.py and test/segmentation/mutations.py are put into the code with."""
 
 import pytest
 from _pytest.mark import ParameterSet
@@ -28,15 +27,3 @@ def pairs(faults: dict) -> list:
 def long(case: str) -> ParameterSet:
     """A case that is left out unless long tests are asked for."""
     return pytest.param(case, marks=pytest.mark.long)
-
-
-def by_case(items: list) -> None:
-    """Sort tests so that those of one case (parameter `official`) run together: a case's network is large."""
-
-    def case_of(item):
-        return (getattr(item, "callspec", None) and item.callspec.params.get("official")) or ""
-
-    mine = [i for i, item in enumerate(items) if case_of(item)]
-    order = {case: i for i, case in enumerate(dict.fromkeys(case_of(items[i]) for i in mine))}
-    for i, item in zip(mine, sorted((items[i] for i in mine), key=lambda item: order[case_of(item)])):
-        items[i] = item
