@@ -102,7 +102,7 @@ def slow_precision(
     formats = (torch.float32, torch.bfloat16)
     taken = seconds() if seconds else measure({one: _product(one) for one in formats}, rounds=4)
     ratio = taken[torch.bfloat16] / taken[torch.float32]
-    if ratio <= 1:
+    if round(ratio, 1) <= 1:
         return None
     return f"bfloat16 is {ratio:.1f} times slower than float32 on this CPU; use precision auto or float32"
 

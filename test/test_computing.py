@@ -22,8 +22,8 @@ def pipelines():
     return Pipeline.from_profile("tabletop", "cpu"), Pipeline.from_profile("tabletop", "cpu", "bfloat16")
 
 
-# bfloat16 has 8 significant bits. A product rounds its two factors and its result, each by at most BIT of itself, evenly:
-# by BIT / sqrt(3) rms each, together BIT rms. What comes out of `depth` products in a row is off by a random walk:
+# bfloat16 has 8 significant bits. A product rounds its two factors and its result, each by at most BIT of itself,
+# evenly: by BIT / sqrt(3) rms each, together BIT rms. What comes out of `depth` products in a row is off by a random walk:
 BIT = 2.0**-9
 
 
@@ -33,10 +33,12 @@ def chain(depth):
 
 
 def depth_of(pipeline, text=False):
-    """Products in a row. A layer of an image tower has 6 (keys and all, scores, context, output, two of the perceptron), one
-    of the text encoder 10 (it attends twice), EfficientSAM's neck 2."""
+    """Products in a row. A layer of an image tower has 6 (keys and all, scores, context, output, two of the
+    perceptron), one of the text encoder 10 (it attends twice), EfficientSAM's neck 2."""
     blip, sam = pipeline.profile.blip, pipeline.profile.efficient_sam
-    return 6 * blip["vision"]["num_hidden_layers"] + 10 * blip["text"]["num_hidden_layers"] if text else 6 * sam["depth"] + 2
+    if text:
+        return 6 * blip["vision"]["num_hidden_layers"] + 10 * blip["text"]["num_hidden_layers"]
+    return 6 * sam["depth"] + 2
 
 
 def rms(x):
@@ -47,7 +49,7 @@ def rms(x):
 def answers(pipelines, clip):
     """Of some of the clip's scenes: (encodings of both pipelines, [(match in float32, in bfloat16)])."""
     found = []
-    for frame in clip[::4]:
+    for frame in clip[::6]:
         texts = list(dict.fromkeys(phrase.text for phrase in frame.phrases))[:8]
         encoded = [pipeline.encode(frame.image) for pipeline in pipelines]
         both = [pipeline.ask(one, texts, segment_always=True) for pipeline, one in zip(pipelines, encoded)]
@@ -67,7 +69,7 @@ def test_bfloat16_moves_scores_and_maps_by_its_rounding_alone(pipelines, answers
     # a logit sums the last norm's outputs, each off by `error`, times the head's weights; 6 standard deviations
     outputs = model.text_encoder.encoder.layer[-1].output.LayerNorm.weight
     limit = 6 * error * rms(outputs) * model.itm_head.weight.norm(dim=1).max().item()
-    # attention is off by what its scores are off: at most the logarithm of the patches in a peak; and so is the gradient
+    # attention is off by what its scores are off: at most the logarithm of the patches in a peak; so is the gradient
     map_error = error * (np.log(pipeline._matcher.architecture.grid**2) + 1)
     count = 0
     for _, matches in answers:
@@ -75,13 +77,13 @@ def test_bfloat16_moves_scores_and_maps_by_its_rounding_alone(pipelines, answers
             count += 1
             assert np.abs(np.subtract(exact.itm_logits, rounded.itm_logits)).max() <= limit
             assert 0 < rms(exact.gradcam - rounded.gradcam) <= map_error * rms(exact.gradcam)
-    assert count > 15
+    assert count > 10
 
 
 @pytest.mark.numeric
 def test_bfloat16_gives_the_same_masks_but_where_they_are_undecided(pipelines, answers):
-    """The decoder is float32 in both and hands on the error of its embedding: the same prompts give the same masks but for
-    pixels whose logit is within `margin` of 0."""
+    """The decoder is float32 in both and hands on the error of its embedding: the same prompts give the same masks but
+    for pixels whose logit is within `margin` of 0."""
     pipeline = pipelines[0]
     for (exact, rounded), matches in answers:
         check_embedding(exact.segmentation, rounded.segmentation, pipeline)
@@ -90,7 +92,9 @@ def test_bfloat16_gives_the_same_masks_but_where_they_are_undecided(pipelines, a
             labels = torch.ones(points.shape[:-1])
             labels[..., :2] = torch.tensor([2.0, 3.0])  # the profile's prompts are a box and points
             with torch.inference_mode():
-                one, other = (p._segmenter.decode(e.segmentation, points, labels, e.size)[0] for p, e in zip(pipelines, (exact, rounded)))  # fmt: skip
+                given = (points, labels, exact.size)
+                one = pipelines[0]._segmenter.decode(exact.segmentation, *given)[0]
+                other = pipelines[1]._segmenter.decode(rounded.segmentation, *given)[0]
             margin = 6 * chain(depth_of(pipeline)) * rms(one)
             assert one[(one > 0) != (other > 0)].abs().le(margin).all()
             # else the line above says little: most pixels are far from undecided
@@ -115,7 +119,8 @@ def test_bfloat16_moves_a_prompt_only_where_a_cell_is_at_the_edge(pipelines, ans
             edge = 4 * float(np.abs(exact.heat - rounded.heat).max())
             assert 0 < edge < options.min_share / 2
             found = rounded.segments[0].prompt_points[:2]
-            np.testing.assert_array_equal(exact.segments[0].prompt_points[:2], box(exact, options.min_share, encoded.size))
+            own = box(exact, options.min_share, encoded.size)
+            np.testing.assert_array_equal(exact.segments[0].prompt_points[:2], own)
             wide, narrow = (box(exact, options.min_share + sign * edge, encoded.size) for sign in (-1, 1))
             assert (wide[0] <= found[0]).all() and (found[0] <= narrow[0]).all()
             assert (narrow[1] <= found[1]).all() and (found[1] <= wide[1]).all()
@@ -169,7 +174,8 @@ def test_bfloat16_that_is_slower_is_warned_of_with_the_measured_factor(tiny_prof
     assert slow_precision(torch.bfloat16, CPU, took(1.9)) == said
     assert slow_precision(torch.bfloat16, CPU, took(0.2)) is None
     # where it is not used or not the CPU's, nothing is measured
-    assert slow_precision(torch.float32, CPU, None) is None and slow_precision(torch.bfloat16, torch.device("cuda"), None) is None  # fmt: skip
+    assert slow_precision(torch.float32, CPU) is None
+    assert slow_precision(torch.bfloat16, torch.device("cuda")) is None
     args = SimpleNamespace(device="cpu", precision="bfloat16")
     monkeypatch.setattr(computing, "measure", took(1.9))
     assert said in Pipeline.from_profile(str(tiny_profile), "cpu", "bfloat16").warnings

@@ -15,8 +15,8 @@ def preprocess(images: Tensor, size: int) -> Tensor:
     """uint8 [B, H, W, 3] RGB -> float32 [B, 3, size, size], normalised.
 
     Bicubic with antialias; stretched, not cropped (LAVIS' BlipImageEvalProcessor). Width, then height, each rounded to
-    grey levels, a half upwards: so Pillow does it up to 12, which the published figures rest on. (From 13 on it takes the
-    height first where that shrinks much more.) In one step a sixth of the values would be a grey level off.
+    grey levels, a half upwards: so Pillow up to 12 does it, which the published figures rest on. (13 takes the height
+    first where that shrinks much more.) In one step a sixth of the values would be a grey level off.
     """
     pixels = images.permute(0, 3, 1, 2).float()
     for shape in ((pixels.shape[-2], size), (size, size)):

@@ -134,8 +134,8 @@ def _run_own(args: argparse.Namespace) -> int:
 
 
 def _machine(args: argparse.Namespace) -> Machine:
-    """Where to train; a warning goes to stderr where bfloat16 is slower than float32 there. Raises ValueError for a device
-    that is not there."""
+    """Where to train; a warning goes to stderr where bfloat16 is slower than float32 there. Raises ValueError for a
+    device that is not there."""
     import torch
 
     from esam_perception.computing import slow_precision

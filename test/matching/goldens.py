@@ -47,7 +47,7 @@ def golden_vocabulary(content: dict) -> list[str]:
 
 @dataclass(frozen=True)
 class BlipGolden:
-    """One golden: its name (of SETS), a matcher with its weights, its description and arrays, and where its images lie."""
+    """One golden: its name (of SETS), a matcher with its weights, its description and arrays, its images' folder."""
 
     name: str
     matcher: BlipMatcher

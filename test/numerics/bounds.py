@@ -4,14 +4,14 @@ A golden is float32 arithmetic itself. It lies e = |golden - exact| from the exa
 same network in float64 on the same weights and pixels. e is a property of the committed numbers, the same on every
 machine: REFERENCE_ERROR holds it, `python -m test.numerics.exact` prints it anew, and a test (marker `long`) compares.
 
-Another processor adds the same products in another order. Over n terms in k running sums, rounding errors walk at random
-and grow as sqrt(n / k): from a scalar loop (k = 1) to AVX-512 with four registers (k = 64) by 8. So, whatever was run,
+Another processor adds the same products in another order. Over n terms in k running sums, rounding errors walk at
+random and grow as sqrt(n / k): from a scalar loop (k = 1) to AVX-512 with four registers (k = 64) by 8. So, whatever was run,
 
     |ours - golden| <= |ours - exact| + |exact - golden| <= (8 + 1) e.
 
-What else differs is less: PyTorch's coarsest exp (flash attention, AVX-512) is good to 20 units in the last place of each
-weight, of either sign, over hundreds of weights. (As much noise in every softmax left the portraits and the eps set within
-2 e.) That a real fault lies far outside is shown by the mutations
+What else differs is less: PyTorch's coarsest exp (flash attention, AVX-512) is good to 20 units in the last place of
+each weight, of either sign, over hundreds of weights. (As much noise in every softmax left the portraits and the eps
+set within 2 e.) That a real fault lies far outside is shown by the mutations
 (test_mutations.py beside the goldens' tests), which must fail under these very bounds.
 """
 
@@ -49,8 +49,8 @@ def rounding(terms: int, depth: int) -> float:
     """How far two float32 runs of one network may lie apart (in other orders, or one of them exact), relative to the
     largest value, where there is no golden to say so.
 
-    A sum of `terms` products errs by at most sqrt(terms / 2) UNITs of its own size (one running sum, the worst order), at
-    random; `depth` of them one after the other add like a random walk; two runs err, sqrt(2); 6 standard deviations
+    A sum of `terms` products errs by at most sqrt(terms / 2) UNITs of its own size (one running sum, the worst order),
+    at random; `depth` of them one after the other add like a random walk; two runs err, sqrt(2); 6 standard deviations
     are not reached by any of a million values.
     """
     return 6 * UNIT * (terms * depth) ** 0.5

@@ -33,8 +33,8 @@ def found(pattern: str, text: str) -> str:
 
 
 def libraries() -> dict[str, object]:
-    """aten, threads; onednn (its instruction set) and mkl (its conditional numerical reproducibility, the threads of one
-    product and the processor it takes this for), empty where there is none."""
+    """aten, threads; onednn (its instruction set); mkl (its conditional numerical reproducibility), the threads of one
+    product of its and the processor it takes this for. Empty where a library is not there."""
     matrix, image, kernels = torch.rand(300, 300), torch.rand(1, 8, 64, 64), torch.rand(16, 8, 3, 3)
     mkl = onednn = ""
     if torch.backends.mkl.is_available():

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def put(monkeypatch, module: nn.Module, name: str, value) -> None:
-    """`module.name = value` until the test ends; parts, weights and buffers of a module are no attributes of its own."""
+    """`module.name = value` until the test ends; parts, weights and buffers of a module are no own attributes of it."""
     for table in (module._modules, module._parameters, module._buffers):
         if name in table:
             monkeypatch.setitem(table, name, value)

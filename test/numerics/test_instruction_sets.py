@@ -31,7 +31,10 @@ class Machine:
 
 BASELINE = Machine(
     "baseline", 1,
-    {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_CBWR": "COMPATIBLE"},
+    {
+        "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        "MKL_CBWR": "COMPATIBLE",
+    },
     {"aten": ("DEFAULT",), "onednn": ("Intel SSE4.1",), "mkl": ("COMPATIBLE",)},
 )  # fmt: skip
 # AUTO: what MKL says where the processor is not Intel's. It then takes its AVX2 code anyway; OFF would be: not heard.
@@ -79,9 +82,10 @@ def weights(golden_weights) -> Path:
 
 
 def run(machine: Machine, arguments: list[str], report: Path, **variables: str) -> dict:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ATEN_", "ONEDNN_", "DNNL_", "MKL_"))}  # fmt: skip
+    own = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     # threads that wait spin otherwise: on a busy machine that takes more time than the work
-    threads = {"OMP_NUM_THREADS": str(machine.threads), "MKL_NUM_THREADS": str(machine.threads), "OMP_WAIT_POLICY": "PASSIVE"}  # fmt: skip
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(machine.threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(
         [sys.executable, "-m", "test.numerics.child", str(report), "-q", "-p", "no:cacheprovider", *arguments],
         cwd=ROOT, env={**kept, **threads, **machine.settings, **variables}, capture_output=True, text=True,

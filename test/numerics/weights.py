@@ -1,4 +1,4 @@
-"""The goldens' deterministic weights: drawn once a session, kept in one file a network, which other processes read too."""
+"""The goldens' deterministic weights: drawn once a session and kept in files, which other processes read too."""
 
 import importlib.util
 import json
@@ -42,7 +42,8 @@ class GoldenWeights:
         return state if source == name else _scaled(state, self.goldens / folder / f"golden_{name}.json")
 
     def _draw(self, entries: dict[str, dict], path: Path) -> None:
-        if 4 * sum(torch.Size(entry["shape"]).numel() for entry in entries.values()) > shutil.disk_usage(self.files).free:
+        size = 4 * sum(torch.Size(entry["shape"]).numel() for entry in entries.values())
+        if size > shutil.disk_usage(self.files).free:
             pytest.skip(f"too little disk space for the goldens' weights in {self.files}")
         state = {}
         for key, entry in entries.items():

@@ -23,7 +23,7 @@ ILLEGAL = {"p8": "1 to 6 points", "frac": "labels"}
 
 @dataclass(frozen=True)
 class SamGolden:
-    """One golden: its name (of SETS), the model with its weights, its description and arrays, and where its images lie."""
+    """One golden: its name (of SETS), the model with its weights, its description and arrays, its images' folder."""
 
     name: str
     model: EfficientSam
@@ -85,7 +85,12 @@ def masks_beside(golden: SamGolden, image: str, embedding: torch.Tensor, prompts
         yield Compared("iou", where, iou[0], golden.arrays[f"{where}/iou"])
         yield Compared("low", where, logits[0, :, :, ::4, ::4], golden.arrays[f"{where}/low"])
         yield Compared("full", where, full[:, :, ::8, ::8], golden.arrays[f"{where}/full"])
-        for key, kind, own in (("low_all", "low", logits[0]), ("low_candidate1", "low", logits[0, -1, 1]), ("full_mask1", "full", full[0, 1])):  # fmt: skip
+        complete = (
+            ("low_all", "low", logits[0]),
+            ("low_candidate1", "low", logits[0, -1, 1]),
+            ("full_mask1", "full", full[0, 1]),
+        )
+        for key, kind, own in complete:
             if f"{where}/{key}" in golden.arrays:
                 stored = golden.arrays[f"{where}/{key}"]
                 yield Compared(kind, f"{where}/{key}", own.reshape(stored.shape), stored)
