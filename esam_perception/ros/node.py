@@ -19,7 +19,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
@@ -38,7 +38,6 @@ from esam_perception.ros.queries import RefusedQuery, parse_query_text, queries_
 from esam_perception.ros.spinning import spin
 from esam_perception.ros.stream import Stream
 from esam_perception.ros.targets import Targets
-from esam_perception.ros.transitions import RefusingLifecycleNode
 from esam_perception.types import Located, Query
 
 QUERY_TOPIC, QUERIES_TOPIC = "esam/query", "esam/queries"
@@ -47,7 +46,7 @@ QUERY_QOS = QoSProfile(depth=10)
 LAST_INFERENCE_SECONDS = 2.0
 
 
-class EsamNode(RefusingLifecycleNode):
+class EsamNode(LifecycleNode):
     """See docs in README.md; topics, messages and parameters are the package's public contract."""
 
     def __init__(self) -> None:
