@@ -165,6 +165,7 @@ def test_parameters_of_a_stream_and_nonsense_at_run_time(start, clip):
 def test_transitions_in_any_order_during_inference(start, tiny_profile, clip):
     client, child = start({"model": str(tiny_profile)})
     client.wait_until_active()
+    assert not client.change_state(Transition.TRANSITION_CONFIGURE) and client.state() == "active"
     client.ask("the red ring")
     rng = np.random.default_rng(3)
     names = ("CONFIGURE", "ACTIVATE", "DEACTIVATE", "CLEANUP")
