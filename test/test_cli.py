@@ -54,20 +54,6 @@ def test_the_starter_teaches_without_setting_anything_up(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["esam"]
 
 
-def test_the_starter_names_the_missing_compiler_and_its_cure(tmp_path):
-    """On a PATH with nothing but Python."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tools / "python3").symlink_to(sys.executable)
-    starter = tmp_path / "esam"
-    starter.write_bytes((ROOT / "esam").read_bytes())
-    environment = {"PATH": str(tools), "HOME": str(tmp_path)}
-    answer = subprocess.run([sys.executable, starter, "setup"], capture_output=True, text=True, env=environment)
-    assert answer.returncode == 1
-    (line,) = answer.stderr.strip().splitlines()
-    assert "compiler is missing" in line and "apt-get install" in line
-
-
 @pytest.mark.parametrize(
     "module, cure", [("rclpy", "ROS 2"), ("mujoco", "pip install"), ("rosbags.rosbag2", "pip install rosbags")]
 )
