@@ -193,6 +193,7 @@ def test_samples_that_do_not_fit_are_errors(model, samples, change, said):
         model({**samples, **change})
 
 
+@pytest.mark.long
 def test_fifty_steps_on_rendered_scenes_halve_the_loss(tabletop, vocab):
     import cv2
 

@@ -63,9 +63,13 @@ def test_the_image_tower_equals_lavis(official):
 
 
 @pytest.mark.numeric
-def test_scores_and_gradcam_equal_lavis_in_one_batch_and_one_by_one(official):
+def test_scores_and_gradcam_equal_lavis_in_one_batch(official):
     golden, image, _, encoding = official
     assert check(g.scores_beside(golden, image, encoding)) >= 3 * len(golden.texts)
+
+
+def test_scores_and_gradcam_equal_lavis_one_by_one(official):
+    golden, image, _, encoding = official
     assert check(g.single_beside(golden, image, encoding)) == 3 * len(golden.texts)
 
 
@@ -80,7 +84,7 @@ def test_attention_and_gradient_equal_lavis(official):
     assert check(g.attention_beside(golden, image, encoding)) == 2 * len(golden.texts)
 
 
-@pytest.mark.parametrize("official", [DOGS, long(HF), *CASES[4:]], indirect=True)
+@pytest.mark.parametrize("official", [DOGS, *CASES[3:]], indirect=True)
 def test_gradcam_of_other_layers_and_of_a_long_text_equal_lavis(official):
     golden, image, _, encoding = official
     for layer in (6, 8, 10):

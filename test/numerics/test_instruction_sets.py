@@ -30,7 +30,7 @@ class Machine:
 
 
 BASELINE = Machine(
-    "baseline", 1,
+    "baseline", 2,
     {
         "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
         "MKL_CBWR": "COMPATIBLE",

@@ -58,6 +58,8 @@ def _run(module: str, arguments: list[str], log: str, environment: dict[str, str
         os.dup2(there, here)
     os.environ.clear()
     os.environ.update(environment)
+    # for modules that the fresh process has not imported
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["-c", *arguments]
     told.send(True)
     sys.exit(importlib.import_module(module).main())

@@ -30,6 +30,7 @@ from test.ros.depth_client import (
     scene_fixture,  # noqa: F401 - used by its name, scene
     show,
 )
+from test.ros.forked import ForkedChild
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ class TransformListener:
 def test_markers_and_poses_in_the_target_frame_and_a_missing_transform_is_a_reason(start, stub, scene):
     """With a stand-in for tf2_ros, which the PyPI wheels do not have: what the node makes of what TF says."""
     stub("tf2_ros", FAKE_TF2)
-    client, child = start({**PARAMETERS, "target_frame": "base_link"})
+    client, child = start({**PARAMETERS, "target_frame": "base_link"}, process=ForkedChild)
     client.wait_until_active()
     client.ask(scene[2].text)
     array = show(client, scene, good(scene))
@@ -133,7 +134,7 @@ def test_markers_and_poses_in_the_target_frame_and_a_missing_transform_is_a_reas
 def test_a_transform_that_comes_late_is_waited_for_beside_the_frames(start, stub, scene):
     """As TF of 4 Hz does, against a camera of 30 Hz: matches come at once, markers and poses with their transform."""
     stub("tf2_ros", FAKE_TF2)
-    client, child = start({**PARAMETERS, "target_frame": "base_link", "tf_wait": 60.0})
+    client, child = start({**PARAMETERS, "target_frame": "base_link", "tf_wait": 60.0}, process=ForkedChild)
     tell = client.node.create_publisher(String, "/told_late", 10)
     client.wait_until_active()
     client.wait(lambda: tell.get_subscription_count() > 0, "the node to listen to TF")
@@ -172,6 +173,7 @@ def test_a_transform_that_comes_late_is_waited_for_beside_the_frames(start, stub
     assert child.exit_code == 0 and "Traceback" not in child.log_tail(100)
 
 
+@pytest.mark.long
 def test_without_visualization_msgs_there_is_everything_but_markers(start, stub, scene):
     stub("visualization_msgs", "raise ImportError('not here')")
     client, child = start(PARAMETERS, Client)
@@ -181,6 +183,7 @@ def test_without_visualization_msgs_there_is_everything_but_markers(start, stub,
     assert child.log_tail(100).count("visualization_msgs is not installed") == 1
 
 
+@pytest.mark.long
 def test_beside_the_simulated_camera(tmp_path, tabletop, start):
     """Camera and node as in the demo: live frames with their depth, intrinsics and truth."""
     rendered = tabletop.render(tabletop.sample(900_000))

@@ -17,6 +17,7 @@ def rendered(tabletop):
     return [tabletop.render(tabletop.sample(seed)) for seed in SCENES]
 
 
+@pytest.mark.long
 def test_objects_per_scene_and_their_sizes(rendered):
     counts = [len(scene.objects) for scene in rendered]
     assert min(counts) == 3 and max(counts) == 8 and np.mean(counts) == pytest.approx(5.65, abs=0.1)

@@ -99,6 +99,7 @@ def test_phrases_of_a_batch_are_true_and_false_of_their_images(folder):
     assert [(instances == thing.label).any() for thing in things] == [True, True]
 
 
+@pytest.mark.long
 def test_the_command_trains_a_profile_that_runs(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = tmp_path / "base"

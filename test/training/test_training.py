@@ -108,6 +108,7 @@ def test_prompts_lie_on_or_beside_the_object():
     assert (2, 3) in kinds and (1,) in kinds and (1,) * 6 in kinds
 
 
+@pytest.mark.long
 def test_segmentation_learns_and_resumes_where_it_stopped(tmp_path):
     cache = FewScenes(3)
 
@@ -133,6 +134,7 @@ def test_segmentation_learns_and_resumes_where_it_stopped(tmp_path):
         assert torch.equal(a, b), name
 
 
+@pytest.mark.long
 def test_matching_learns_with_muon_and_resumes_where_it_stopped(tmp_path):
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("\n".join(tabletop_vocabulary()) + "\n")
@@ -232,6 +234,7 @@ def test_the_cache_holds_whole_blocks_only(tmp_path):
         build_cache(tmp_path, 0, SHARD + 1)
 
 
+@pytest.mark.long
 def test_bfloat16_computes_alike_and_keeps_weights_and_losses_in_float32(tmp_path):
     cache, losses = FewScenes(3), {}
     for precision in ("float32", "bfloat16"):
