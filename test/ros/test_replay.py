@@ -149,6 +149,7 @@ def end_this_process(code):
     os._exit(code)
 
 
+@pytest.mark.long
 def test_a_killed_process_is_said():
     with pytest.raises(ReplayError, match="fewer --jobs"), mapper(2, None) as mapped:
         list(mapped(end_this_process, [9]))

@@ -29,6 +29,7 @@ def test_objects_per_scene_and_their_sizes(rendered):
     np.testing.assert_allclose(np.percentile(areas, [5, 25, 50, 75, 95]), expected, rtol=0.1)
 
 
+@pytest.mark.long
 def test_distractors_share_a_word_with_most_objects(rendered):
     shared = total = 0
     for scene in rendered:
@@ -40,6 +41,7 @@ def test_distractors_share_a_word_with_most_objects(rendered):
     assert {o.colour for s in rendered for o in s.objects} == set(COLOURS)
 
 
+@pytest.mark.long
 def test_most_false_phrases_are_hard(rendered):
     kinds = {True: Counter(), False: Counter()}
     for scene in rendered:

@@ -54,6 +54,7 @@ def test_what_cannot_be_calibrated_is_an_error(true, said):
         fit_scaling([0.1, 0.9], true)
 
 
+@pytest.mark.long
 def test_the_command_writes_the_profile_in_place_or_elsewhere(tabletop, tmp_path, capsys):
     copy = tmp_path / "copy"
     assert main(["calibrate", "tabletop", "--scenes", "2", "--output", str(copy)]) == 0

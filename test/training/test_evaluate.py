@@ -96,7 +96,8 @@ def test_the_command_writes_tables_json_and_a_sheet(tabletop, tiny_profile, tmp_
     assert sheet.stat().st_size > 20_000
 
 
-@pytest.mark.parametrize("with_mask_head", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("with_mask_head", [False, True])
 def test_the_command_compares_options(tabletop, tmp_path, capsys, with_mask_head):
     output = tmp_path / "options.json"
     profile = write_tiny_profile(tmp_path, with_mask_head)
