@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from esam_perception.ros import distro as differences
 from test.conftest import ROOT
 from test.starters import copy_starter, load_starter
 
@@ -83,6 +84,11 @@ def test_another_ros_stays_out_of_the_environment(setup, starter, monkeypatch):
     assert environment["AMENT_PREFIX_PATH"] == environment["CMAKE_PREFIX_PATH"] == str(setup.venv)
     assert environment["ROS_DISTRO"] == "jazzy"
     assert not {"PYTHONPATH", "RMW_IMPLEMENTATION", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"} & set(environment)
+
+
+def test_what_the_starter_must_repeat_of_distro_py_agrees_with_it(starter):
+    """It stands alone, so that it cannot import it."""
+    assert starter.FASTDDS_VARIABLES == differences.FASTDDS_VARIABLES and starter.FASTDDS_2 == differences.FASTDDS_2
 
 
 @pytest.mark.parametrize("distro, variable", [("jazzy", "FASTRTPS"), ("kilted", "FASTDDS")])
