@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.machine import wait
-from esam_perception import fusion
 from esam_perception.matching.image_encoder import preprocess
-from esam_perception.pipeline import Pipeline, _Stopwatch
-from esam_perception.prompting import make_prompts
-from esam_perception.regions import RegionMask, mask_map
+from esam_perception.pipeline import fusion
+from esam_perception.pipeline.pipeline import Pipeline, _Stopwatch
+from esam_perception.pipeline.prompting import make_prompts
+from esam_perception.pipeline.regions import RegionMask, mask_map
 from esam_perception.segmentation import EfficientSam, upsample_mask
 
 

@@ -12,7 +12,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
+from esam_perception.contract import to_nanoseconds
+from esam_perception.ros.wire.messages import ROS
 
 PATIENCE = 60.0  # for a node to come up
 LOST_AFTER = 2.0
@@ -70,7 +71,7 @@ class Peer:
     def publish(self, message: Image) -> tuple[int, int]:
         """(stamp, time before publishing, monotonic ns)."""
         self._stamp += 33_333_333
-        message.header = to_header(self._stamp, "bench")
+        message.header = ROS.header(self._stamp, "bench")
         began = time.monotonic_ns()
         self.publisher.publish(message)
         return self._stamp, began
@@ -107,7 +108,7 @@ class Peer:
 def noise(width: int, height: int) -> Image:
     """An rgb8 image message."""
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    return image_message(pixels, "rgb8", to_header(0, "bench"))
+    return ROS.image(pixels, "rgb8", ROS.header(0, "bench"))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -30,7 +30,7 @@ from bench.counting import Work, count
 from bench.models import full_size_pipeline, queries
 from bench.naive import Naive
 from esam_perception.computing import choose_threads
-from esam_perception.pipeline import Pipeline
+from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.tabletop.clip import load_clip
 
 STAGES = ("preprocess", "blip_image", "blip_text", "gradcam", "sam_image", "sam_decode", "fuse", "total")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from esam_perception.pipeline import Pipeline
-from esam_perception.profiles import load_profile
-from esam_perception.ros import node
+from esam_perception.pipeline.pipeline import Pipeline
+from esam_perception.profiles.registry import load_profile
+from esam_perception.ros.node import node
 from esam_perception.types import Located, Match, Query, Segment, Timing, Verdict
 
 GRID = 24

@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from esam_perception.ros.domains import claimed_domain
-from esam_perception.ros.processes import Child, ros_environment
+from esam_perception.environment.domains import claimed_domain
+from esam_perception.environment.processes import Child, ros_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"640x480": ((640, 480), 4.0), "1920x1080": ((1920, 1080), 12.0)}  # the most that the node may add, ms
@@ -106,7 +106,7 @@ def frame_rate(environment: dict[str, str], logs: Path, seconds: float) -> dict:
 
     from bench.peer import Peer, cpu_seconds, resident_megabytes
     from esam_perception import msg
-    from esam_perception.ros.messages import image_message, to_header
+    from esam_perception.ros.wire.messages import ROS
     from esam_perception.tabletop.clip import load_clip
 
     parameters = {
@@ -116,9 +116,9 @@ def frame_rate(environment: dict[str, str], logs: Path, seconds: float) -> dict:
         "device": "cpu",
         "segment_always": True,
     }
-    child = Child("esam_perception.ros.node", parameters, logs / "rate.log", environment, "/rate")
+    child = Child("esam_perception.ros.node.node", parameters, logs / "rate.log", environment, "/rate")
     peer = Peer("/rate/image", "/rate/esam/matches", msg.MatchArray)
-    frames = [image_message(cv2.resize(f.image, (640, 480)), "rgb8", to_header(0, "")) for f in load_clip()]
+    frames = [ROS.image(cv2.resize(f.image, (640, 480)), "rgb8", ROS.header(0, "")) for f in load_clip()]
     try:
         peer.wait_until_connected()
         while peer.ask(frames[0]) is None:
@@ -167,7 +167,7 @@ def memory(environment: dict[str, str], logs: Path, frames: int) -> list[tuple[i
         "device": "cpu",
         "segment_always": True,
     }
-    child = Child("esam_perception.ros.node", parameters, logs / "memory.log", environment, "/memory")
+    child = Child("esam_perception.ros.node.node", parameters, logs / "memory.log", environment, "/memory")
     peer = Peer("/memory/image", "/memory/esam/matches", msg.MatchArray)
     query = peer.node.create_publisher(String, "/memory/esam/query", 10)
     message, seen = noise(160, 120), []

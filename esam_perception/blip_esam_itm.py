@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esam_perception.fusion import fuse, min_max
 from esam_perception.losses import FOCAL_ALPHA, FOCAL_GAMMA, bce_loss, dice_loss, focal_loss, mask_iou
-from esam_perception.mask_head import MaskDecoderSize, TextMaskHead, best_candidate
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.cross_encoder import cross_encode
 from esam_perception.matching.image_encoder import encode_image, normalise
 from esam_perception.matching.matcher import own_token_mask
 from esam_perception.matching.tokenizer import BlipTokenizer
-from esam_perception.profiles import build_config
+from esam_perception.pipeline.fusion import fuse, min_max
+from esam_perception.pipeline.mask_head import MaskDecoderSize, TextMaskHead, best_candidate
+from esam_perception.profiles.registry import build_config
 from esam_perception.segmentation.mask_decoder import MaskDecoder
 
 FOCAL_WEIGHT = 20.0  # as in segment-anything: a mean over mostly easy pixels is small

@@ -6,7 +6,6 @@ Then ask: ros2 topic pub --once /esam/query std_msgs/msg/String "{data: 'the red
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
@@ -20,7 +19,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from esam_perception.ros.distro import transport_environment
+from esam_perception.environment.distro import transport_environment
+from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory("esam_perception"))
 CAMERAS = ("auto", "simulated", "clip")

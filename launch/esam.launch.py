@@ -6,7 +6,6 @@ An argument that is given wins over params_file; one that is not given leaves th
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
-from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     LogInfo,
@@ -17,7 +16,8 @@ from launch.actions import (
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from esam_perception.ros.distro import distro_name, transport_environment
+from esam_perception.environment.distro import distro_name, transport_environment
+from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory("esam_perception"))
 # Arguments that are parameters of the node too.

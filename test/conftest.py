@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from esam_perception.ros.distro import transport_environment
+from esam_perception.environment.distro import transport_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 # Fast DDS reads its profile once per process, with the first participant, whichever test makes it; without it images get

@@ -11,10 +11,10 @@ from bench import pipeline as bench_pipeline
 from bench import report
 from bench.models import queries
 from bench.naive import Naive
-from esam_perception.fusion import FusionOptions
-from esam_perception.pipeline import Pipeline
-from esam_perception.prompting import PromptingOptions
-from esam_perception.regions import find_all_regions, find_regions
+from esam_perception.pipeline.fusion import FusionOptions
+from esam_perception.pipeline.pipeline import Pipeline
+from esam_perception.pipeline.prompting import PromptingOptions
+from esam_perception.pipeline.regions import find_all_regions, find_regions
 from test.numerics.bounds import TINY
 
 TEXTS = ["the red mug", "a banana", "something blue", "the zebra crossing", "box"]

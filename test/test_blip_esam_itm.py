@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
-from esam_perception.mask_head import MaskDecoderSize
-from esam_perception.fusion import fuse, min_max
-from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.matching.configuration import build_blip
-from esam_perception.training.vocabulary import tabletop_vocabulary
+from esam_perception.matching.matcher import BlipMatcher
+from esam_perception.pipeline.fusion import fuse, min_max
+from esam_perception.pipeline.mask_head import MaskDecoderSize
+from esam_perception.training.data.vocabulary import tabletop_vocabulary
 from test.numerics.bounds import TINY, TINY_MAP, UNIT
 from test.tiny import BLIP
 

@@ -10,8 +10,8 @@ import torch
 
 from esam_perception import computing
 from esam_perception.computing import choose_precision, choose_threads, fewest_worthwhile, slow_precision, upload
-from esam_perception.pipeline import Pipeline
-from esam_perception.prompting import make_prompts
+from esam_perception.pipeline.pipeline import Pipeline
+from esam_perception.pipeline.prompting import make_prompts
 
 CPU = torch.device("cpu")
 
@@ -165,7 +165,7 @@ def test_precisions():
 
 
 def test_bfloat16_that_is_slower_is_warned_of_with_the_measured_factor(tiny_profile, monkeypatch, capsys):
-    from esam_perception.training.train import _machine
+    from esam_perception.commands.train import _machine
 
     def took(bfloat16):
         return lambda *given, **named: {torch.float32: 0.25, torch.bfloat16: bfloat16}

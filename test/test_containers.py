@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import yaml
 
-from esam_perception.ros.distro import DISTROS, FASTDDS_VARIABLES
+from esam_perception.environment.distro import DISTROS, FASTDDS_VARIABLES
 from test.conftest import ROOT
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()

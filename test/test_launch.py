@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import yaml
 
-from esam_perception.ros.distro import transport_environment
+from esam_perception.environment.distro import transport_environment
 from test.conftest import ROOT
 
 # The public contract: argument names and defaults of esam.launch.py (None: a path inside the installed package).
@@ -227,7 +227,7 @@ def test_a_parameters_file_that_is_not_there_is_refused(load):
 
 @pytest.mark.parametrize("file", ["esam.launch.py", "demo.launch.py"])
 def test_the_processes_get_the_transport_for_large_images(load, share, monkeypatch, file):
-    """What that is by distribution: test/ros/test_distro.py."""
+    """What that is by distribution: test/environment/test_distro.py."""
     monkeypatch.setenv("ROS_DISTRO", "kilted")
     module = load(file)
     (node,) = (node for node in launch(module) if type(node).__name__ == "Node")
@@ -252,7 +252,7 @@ def test_the_demo_hands_the_simulated_cameras_topics_to_the_node(load):
     (include,) = (action for action in actions if type(action).__name__ == "IncludeLaunchDescription")
     handed = dict(include.kwargs["launch_arguments"])
     assert set(handed) <= set(CONTRACT)
-    source = (ROOT / "esam_perception" / "ros" / "camera.py").read_text()
+    source = (ROOT / "esam_perception" / "ros" / "cameras" / "camera.py").read_text()
     for name in ("image", "depth", "camera_info"):
         assert f'"{handed[name].lstrip("/")}"' in source  # what the camera publishes
 
@@ -282,11 +282,13 @@ def test_the_demos_camera_is_a_choice_of_words(load):
 
 def test_the_demo_replays_the_clip_when_told_to(load):
     camera = camera_of(load("demo.launch.py"), camera="clip", rate="2")
-    assert camera.kwargs["executable"] == "file_camera" and camera.kwargs["parameters"] == [{"source": "clip", "rate": 2.0}]
+    assert camera.kwargs["executable"] == "file_camera" and camera.kwargs["parameters"] == [
+        {"source": "clip", "rate": 2.0}
+    ]
 
 
 def test_the_demo_falls_back_to_the_clip_where_nothing_can_be_rendered(load):
-    from esam_perception.ros.simulated_camera import CANNOT_RENDER_EXIT_CODE
+    from esam_perception.tabletop.needs import CANNOT_RENDER_EXIT_CODE
 
     module = load("demo.launch.py")
     camera = camera_of(module)

@@ -15,10 +15,11 @@ pytest.importorskip(
     "launch_ros", reason="launch_ros is not installed: it comes with apt's ROS 2, not with the PyPI wheels"
 )
 
-from launch import LaunchDescription, LaunchService
 from launch.actions import GroupAction, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import PushRosNamespace
+
+from launch import LaunchDescription, LaunchService
 
 WRITER = f"""#!{sys.executable}
 import json, os, pathlib, sys, time
@@ -135,7 +136,7 @@ def test_the_level_is_of_the_nodes_own_logger(prefix, pushed, namespace, logger)
 
 
 def test_the_processes_get_the_transport_for_large_images(prefix):
-    from esam_perception.ros.distro import profile_in_use
+    from esam_perception.environment.distro import profile_in_use
 
     started = launched(prefix, include(prefix, "demo.launch.py", rviz="false"))
     for name in ("esam", "simulated_camera"):

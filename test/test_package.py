@@ -1,4 +1,4 @@
-"""The package as a whole: contract, metadata, who imports whom."""
+"""The package as a whole: contract, metadata."""
 
 import ast
 import subprocess
@@ -22,29 +22,8 @@ def imports_of(path) -> set[str]:
     return names
 
 
-def part_of(path) -> str:
-    return path.relative_to(ROOT / "esam_perception").parts[0]
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_who_imports_whom(path):
-    ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("esam_perception.")}
-    roots = {name.split(".")[0] for name in imports_of(path)}
-    part = part_of(path)
-    if part != "ros":
-        assert "ros" not in ours and not roots & {"rclpy", "sensor_msgs", "std_msgs"}
-    if part not in ("training", "cli.py"):
-        assert "training" not in ours
-    if part == "tabletop":
-        assert ours <= {"tabletop"}
-    if part == "matching":
-        assert "segmentation" not in ours
-    if part == "segmentation":
-        assert ours <= {"segmentation", "types", "computing"}
-
-
 def test_importing_the_package_imports_neither_torch_nor_rclpy():
-    code = "import sys, esam_perception, esam_perception.cli; print([m for m in ('torch', 'rclpy', 'cv2', 'mujoco') if m in sys.modules])"
+    code = "import sys, esam_perception, esam_perception.commands.dispatcher; print([m for m in ('torch', 'rclpy', 'cv2', 'mujoco') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 
 

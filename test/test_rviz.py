@@ -74,7 +74,7 @@ def test_the_3d_view_is_the_cameras():
     content, shown = displays()
     manager = content["Visualization Manager"]
     # what the cameras of this package stamp their images with
-    text = (ROOT / "esam_perception" / "ros" / "camera.py").read_text()
+    text = (ROOT / "esam_perception" / "ros" / "cameras" / "camera.py").read_text()
     assert f'FRAME_ID = "{manager["Global Options"]["Fixed Frame"]}"' in text
     assert shown["/esam/points"]["Color Transformer"] == "AxisColor"  # the cloud has x, y, z alone
     assert manager["Views"]["Current"]["Class"] == "rviz_default_plugins/Orbit"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from esam_perception.ros import distro as differences
+from esam_perception.environment import distro as differences
 from test.conftest import ROOT
 from test.starters import copy_starter, load_starter
 

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from esam_perception.matching.configuration import BlipArchitecture, TowerSize, build_blip
-from esam_perception.mask_head import MaskDecoderSize, MaskHeadConfig
-from esam_perception.profiles import Profile, WeightsFile, write_profile
+from esam_perception.pipeline.mask_head import MaskDecoderSize, MaskHeadConfig
+from esam_perception.profiles.registry import Profile, WeightsFile, write_profile
+from esam_perception.profiles.weights import file_sha256
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
-from esam_perception.training.vocabulary import tabletop_vocabulary
-from esam_perception.weights import file_sha256
+from esam_perception.training.data.vocabulary import tabletop_vocabulary
 
 BLIP = BlipArchitecture(
     image_size=64, patch_size=16, vision=TowerSize(32, 2, 2, 64), text=TowerSize(48, 3, 3, 64),

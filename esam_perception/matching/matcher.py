@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esam_perception.computing import upload
-from esam_perception.mask_head import TextMaskHead, best_candidate
 from esam_perception.matching.configuration import BlipArchitecture
 from esam_perception.matching.cross_encoder import CrossEncoding, KeysValues, cross_encode, project_keys_values
 from esam_perception.matching.image_encoder import encode_image, preprocess
 from esam_perception.matching.tokenizer import BlipTokenizer
+from esam_perception.pipeline.mask_head import TextMaskHead, best_candidate
 
 TEXT_CACHE_SIZE = 1024
 

@@ -12,13 +12,14 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from esam_perception.fusion import FusionOptions
-from esam_perception.profiles import Profile, WeightsFile, write_profile
-from esam_perception.training import data, stages
-from esam_perception.training.calibrate import fit_verdict
-from esam_perception.training.evaluate import evaluate
-from esam_perception.verdict import VerdictOptions
-from esam_perception.weights import file_sha256
+from esam_perception.pipeline.fusion import FusionOptions
+from esam_perception.pipeline.verdict import VerdictOptions
+from esam_perception.profiles.registry import Profile, WeightsFile, write_profile
+from esam_perception.profiles.weights import file_sha256
+from esam_perception.training.data import scenes as data
+from esam_perception.training.measure.calibrate import fit_verdict
+from esam_perception.training.measure.evaluate import evaluate
+from esam_perception.training.stages import tabletop as stages
 
 DESCRIPTION = (
     "Small BLIP-ITM and EfficientSAM trained from scratch on this package's simulated tabletop. It knows 32 household "
@@ -47,7 +48,7 @@ def export_profile(work_dir: Path, output: Path, validation_scenes: int = 200) -
     The weights are those of a finished or an unfinished run; `training` in profile.yaml says which step they are of.
     The auxiliary heads are left behind.
     """
-    from esam_perception.pipeline import Pipeline
+    from esam_perception.pipeline.pipeline import Pipeline
 
     profile = _write_untuned(work_dir, output)
     seeds = range(data.VALIDATION_SEED, data.VALIDATION_SEED + validation_scenes)

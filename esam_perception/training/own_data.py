@@ -16,25 +16,31 @@ import torch
 from tqdm import tqdm
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
-from esam_perception.mask_head import MaskHeadConfig
 from esam_perception.matching.checkpoint import load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
-from esam_perception.pipeline import Pipeline
-from esam_perception.profiles import Profile, build_config, load_profile, write_profile
+from esam_perception.pipeline.mask_head import MaskHeadConfig
+from esam_perception.pipeline.pipeline import Pipeline
+from esam_perception.profiles.registry import Profile, build_config, load_profile, write_profile
+from esam_perception.profiles.weights import load_weights
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
-from esam_perception.training.batches import PhraseBatch
-from esam_perception.training.curves import write_curves
-from esam_perception.training.calibrate import fit_verdict
-from esam_perception.training.export import save_weights
-from esam_perception.training.judging import Judged, summarise
-from esam_perception.training.labelled_images import (
-    ANNOTATIONS, DatasetError, LabelledImage, read_image, read_labelled_images, read_mask, split,
+from esam_perception.training.data.batches import PhraseBatch
+from esam_perception.training.data.labelled_images import (
+    ANNOTATIONS,
+    DatasetError,
+    LabelledImage,
+    read_image,
+    read_labelled_images,
+    read_mask,
+    split,
 )  # fmt: skip
+from esam_perception.training.data.vocabulary import extend_vocabulary
+from esam_perception.training.export import save_weights
 from esam_perception.training.loop import Machine, train_stage
-from esam_perception.training.matching import MatchingStage
-from esam_perception.training.segmentation import SegmentationStage
-from esam_perception.training.vocabulary import extend_vocabulary
-from esam_perception.weights import load_weights
+from esam_perception.training.measure.calibrate import fit_verdict
+from esam_perception.training.measure.curves import write_curves
+from esam_perception.training.measure.judging import Judged, summarise
+from esam_perception.training.stages.matching import MatchingStage
+from esam_perception.training.stages.segmentation import SegmentationStage
 
 PHRASES = 8
 # Thresholds out of fewer phrases would be chance: the profile then keeps those it came with.

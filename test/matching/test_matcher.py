@@ -9,7 +9,6 @@ from esam_perception.matching.cross_encoder import cross_encode
 from esam_perception.matching.image_encoder import encode_image
 from test.tiny import BLIP
 
-
 # Formulas are compared in float64: what its rounding (1e-16 a step) leaves is far below, a fault far above.
 EXACTLY = {"atol": 1e-10, "rtol": 0}
 

@@ -85,7 +85,9 @@ def run(machine: Machine, arguments: list[str], report: Path, **variables: str) 
     own = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     # threads that wait spin otherwise: on a busy machine that takes more time than the work
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(machine.threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(machine.threads)) | {
+        "OMP_WAIT_POLICY": "PASSIVE"
+    }
     done = subprocess.run(
         [sys.executable, "-m", "test.numerics.child", str(report), "-q", "-p", "no:cacheprovider", *arguments],
         cwd=ROOT, env={**kept, **threads, **machine.settings, **variables}, capture_output=True, text=True,
@@ -115,7 +117,9 @@ def cases() -> list:
         same = machine.expected.get("aten", (best,)) == (best,)
         for group in GROUPS:
             marks = [pytest.mark.long] if same and group == "portrait" else []
-            found.append(pytest.param(machine, group, id=f"{group}-{machine.name}-{machine.threads}_threads", marks=marks))
+            found.append(
+                pytest.param(machine, group, id=f"{group}-{machine.name}-{machine.threads}_threads", marks=marks)
+            )
     return found
 
 

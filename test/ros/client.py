@@ -19,10 +19,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from esam_perception import msg, srv
-from esam_perception.ros.distro import loopback_environment
-from esam_perception.ros.domains import claimed_domain
-from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
-from esam_perception.ros.processes import Child, ros_environment
+from esam_perception.contract import to_nanoseconds
+from esam_perception.environment.distro import loopback_environment
+from esam_perception.environment.domains import claimed_domain
+from esam_perception.environment.processes import Child, ros_environment
+from esam_perception.ros.wire.messages import ROS
 from test.ros.forked import ForkedChild
 
 PYTHONPATH = os.environ.get("PYTHONPATH")
@@ -113,13 +114,13 @@ class Client:
 
     def next_header(self, frame_id: str = "some_camera"):
         self.stamp += 33_333_333
-        return to_header(self.stamp, frame_id)
+        return ROS.header(self.stamp, frame_id)
 
     def show(self, rgb: np.ndarray) -> msg.MatchArray:
         """Publish an image (best effort: again, until it arrives) and wait for its matches."""
         header = self.next_header()
         wanted = to_nanoseconds(header.stamp)
-        message = image_message(rgb, "rgb8", header)
+        message = ROS.image(rgb, "rgb8", header)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             self.image_publisher.publish(message)
@@ -163,7 +164,7 @@ def running_node(
     log: Path,
     parameters: dict,
     kind: type = Client,
-    module: str = "esam_perception.ros.node",
+    module: str = "esam_perception.ros.node.node",
     process: type[Child] | None = None,
 ) -> Iterator[tuple[Client, Child]]:
     """The real node in a process of its own, and a client of that kind, in a domain of their own until the block ends.

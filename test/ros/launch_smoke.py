@@ -24,9 +24,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
 from esam_perception import msg
-from esam_perception.ros.domains import claimed_domain
-from esam_perception.ros.messages import image_message
-from esam_perception.ros.processes import ros_environment
+from esam_perception.environment.domains import claimed_domain
+from esam_perception.environment.processes import ros_environment
+from esam_perception.ros.wire.messages import ROS
 from esam_perception.tabletop.clip import load_clip
 
 NAMESPACE, TOPIC = "smoke", "/smoke/camera/image_raw"
@@ -86,7 +86,7 @@ def ask(node: Node, process: subprocess.Popen) -> str:
 
     def show() -> None:
         sent.append(Header(stamp=node.get_clock().now().to_msg(), frame_id="smoke_camera"))
-        images.publish(image_message(frame.image, "rgb8", sent[-1]))
+        images.publish(ROS.image(frame.image, "rgb8", sent[-1]))
 
     wait(lambda: any(array.matches for array in arrays), "matches", show)
     array = next(array for array in arrays if array.matches)

@@ -13,10 +13,10 @@ from rclpy.clock import Clock
 from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
-from esam_perception.ros import camera as cameras
-from esam_perception.ros.encodings import image_to_rgb
-from esam_perception.ros.processes import Child
-from esam_perception.ros.transforms import rotation_matrix
+from esam_perception.environment.processes import Child
+from esam_perception.images.encodings import image_to_rgb
+from esam_perception.ros.cameras import camera as cameras
+from esam_perception.ros.wire.transforms import rotation_matrix
 from test.missing import SIMULATOR, environment_without
 from test.ros.client import Client, own_environment
 
@@ -24,7 +24,7 @@ from test.ros.client import Client, own_environment
 def test_the_recorded_clip_is_replayed_without_the_simulators_packages(tmp_path, clip, monkeypatch, domain_id):
     monkeypatch.setenv("PYTHONPATH", environment_without(tmp_path, (*SIMULATOR, "torch"))["PYTHONPATH"])
     log = tmp_path / "camera.log"
-    camera = Child("esam_perception.ros.file_camera", {"source": "clip"}, log, own_environment(domain_id))
+    camera = Child("esam_perception.ros.cameras.file_camera", {"source": "clip"}, log, own_environment(domain_id))
     client = Client(domain_id, "/unused")
     images: list[Image] = []
     infos: list[CameraInfo] = []
@@ -42,7 +42,7 @@ def test_the_recorded_clip_is_replayed_without_the_simulators_packages(tmp_path,
 
 @pytest.mark.parametrize("missing", [("mujoco",), ("trimesh",), SIMULATOR])
 def test_a_simulated_camera_without_its_packages_says_which_and_how_to_get_them(tmp_path, missing):
-    code = "import sys; from esam_perception.ros.simulated_camera import main; sys.exit(main())"
+    code = "import sys; from esam_perception.ros.cameras.simulated_camera import main; sys.exit(main())"
     environment = environment_without(tmp_path, missing)
     camera = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert camera.returncode == 3, camera.stderr

@@ -16,11 +16,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
-from esam_perception.cli import main
-from esam_perception.ros.encodings import depth_to_metres, image_to_rgb
-from esam_perception.ros.file_camera import SourceError, frames_of
-from esam_perception.ros.processes import Child
-from esam_perception.ros.simulated_camera import CANNOT_RENDER_EXIT_CODE
+from esam_perception.commands.dispatcher import main
+from esam_perception.environment.processes import Child
+from esam_perception.images.encodings import depth_to_metres, image_to_rgb
+from esam_perception.ros.cameras.file_camera import SourceError, frames_of
+from esam_perception.tabletop.needs import CANNOT_RENDER_EXIT_CODE
 from test.conftest import ROOT
 from test.missing import SIMULATOR, environment_without
 from test.ros.client import Client, own_environment
@@ -85,7 +85,7 @@ def test_a_machine_without_gl_gets_one_line(domain_id):
     """MuJoCo told to use a GL that does not exist: what a machine without any looks like."""
     environment = {**os.environ, "MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent.json",
                    "PYTHONPATH": str(ROOT), "ROS_DOMAIN_ID": str(domain_id)}  # fmt: skip
-    code = "import sys; from esam_perception.ros.simulated_camera import main; sys.exit(main())"
+    code = "import sys; from esam_perception.ros.cameras.simulated_camera import main; sys.exit(main())"
     camera = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert camera.returncode == CANNOT_RENDER_EXIT_CODE, camera.stderr
     assert "apt-get install" in camera.stderr and "Traceback" not in camera.stderr
@@ -102,7 +102,7 @@ def run_demo(output, *arguments, environment=None):
     command = [
         sys.executable,
         "-m",
-        "esam_perception.cli",
+        "esam_perception",
         "demo",
         "--device",
         "cpu",

@@ -14,10 +14,11 @@ from lifecycle_msgs.msg import Transition
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from esam_perception.ros.camera import camera_info
-from esam_perception.ros.distro import distro_name, fastdds_variable
-from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
-from esam_perception.targets import fit_depth, measure_target, organized_points
+from esam_perception.contract import to_nanoseconds
+from esam_perception.environment.distro import distro_name, fastdds_variable
+from esam_perception.ros.cameras.camera import camera_info
+from esam_perception.ros.wire.messages import ROS
+from esam_perception.targets.measure import fit_depth, measure_target, organized_points
 from test.ros.client import PATIENCE, running_node
 from test.ros.depth_client import (
     FRAME,
@@ -124,7 +125,7 @@ def test_depth_of_another_size_by_a_whole_factor(client, scene, factor):
 
 def moved(header: Header, seconds: float, frame_id: str | None = None) -> Header:
     stamp = to_nanoseconds(header.stamp) + round(seconds * 1e9)
-    return to_header(stamp, header.frame_id if frame_id is None else frame_id)
+    return ROS.header(stamp, header.frame_id if frame_id is None else frame_id)
 
 
 BAD_DEPTH = {
@@ -135,7 +136,7 @@ BAD_DEPTH = {
     "too_few_valid_pixels (NaN)": lambda d, h: depth_message(np.full_like(d, np.nan), "32FC1", h),
     "too_few_valid_pixels (zeros)": lambda d, h: depth_message(np.zeros_like(d), "16UC1", h),
     "too_few_valid_pixels (infinite)": lambda d, h: depth_message(np.full_like(d, np.inf), "32FC1", h),
-    "bad_depth (encoding)": lambda d, h: image_message(np.zeros((480, 640, 3), np.uint8), "rgb8", h),
+    "bad_depth (encoding)": lambda d, h: ROS.image(np.zeros((480, 640, 3), np.uint8), "rgb8", h),
 }
 
 
@@ -171,7 +172,7 @@ def test_depth_that_comes_for_few_images_has_a_likely_cause(client, scene):
         for _ in range(20):  # more than the depth that other tests sent a moment ago
             header = client.next_header(FRAME)
             client.info_publisher.publish(camera_info(scene[0].camera_matrix, 640, 480, header))
-            client.image_publisher.publish(image_message(small, "rgb8", header))
+            client.image_publisher.publish(ROS.image(small, "rgb8", header))
             client.spin(0.01)
         assert not first_segment(show(client, scene, lambda header: None)).has_target
     assert "no_depth_within_tolerance" in error and "camera's driver" in error
@@ -230,7 +231,7 @@ def test_locate_uses_the_pair_of_the_newest_frame_and_an_image_of_its_own_has_no
     answer = client.locate([there.text])
     assert answer.success
     check_against_truth(first_segment(answer.result), scene)
-    answer = client.locate([there.text], image_message(frame.image, "rgb8", client.next_header(FRAME)))
+    answer = client.locate([there.text], ROS.image(frame.image, "rgb8", client.next_header(FRAME)))
     assert answer.success and not first_segment(answer.result).has_target
 
 

@@ -7,14 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esam_perception import msg
-from esam_perception.ros.messages import (
-    joint_heatmap,
-    label_image,
-    match_message,
-    timing_message,
-    to_header,
-    to_nanoseconds,
-)
+from esam_perception.contract import to_nanoseconds
+from esam_perception.pipeline.frame_maps import joint_heatmap, label_image
+from esam_perception.ros.wire.messages import ROS
 from esam_perception.types import Match, Query, Segment, Timing, Verdict
 
 
@@ -43,12 +38,12 @@ def make_match(label: int, verdict: Verdict, rows: slice, certainty: float) -> M
 
 @given(st.integers(0, 2**31 * 10**9 - 1))
 def test_stamps_survive(nanoseconds):
-    assert to_nanoseconds(to_header(nanoseconds, "x").stamp) == nanoseconds
+    assert to_nanoseconds(ROS.header(nanoseconds, "x").stamp) == nanoseconds
 
 
 def test_a_match_becomes_its_message():
-    header = to_header(5_000_000_007, "optical")
-    told = match_message(make_match(3, Verdict.MATCH, slice(2, 5), 0.9), header)
+    header = ROS.header(5_000_000_007, "optical")
+    told = ROS.match(make_match(3, Verdict.MATCH, slice(2, 5), 0.9), header)
     assert (told.query_id, told.text, told.verdict) == ("mug", "the red mug", msg.Match.MATCH)
     assert list(told.itm_logits) == [-1, 2] and told.itm_score == pytest.approx(0.95) and np.isnan(told.confidence)
     for image in (told.heatmap, told.gradcam):
@@ -91,5 +86,5 @@ def test_the_joint_heatmap_is_in_range_at_any_size(height, width):
 
 def test_every_stage_of_the_timing_is_told():
     values = {name: float(i) for i, name in enumerate(Timing.__dataclass_fields__)}
-    told = timing_message(Timing(**values))
+    told = ROS.timing(Timing(**values))
     assert {name: getattr(told, name) for name in msg.Timing.get_fields_and_field_types()} == values

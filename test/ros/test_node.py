@@ -11,10 +11,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from esam_perception import msg
-from esam_perception.drawing import PALETTE
-from esam_perception.pipeline import Pipeline
-from esam_perception.ros.encodings import image_to_rgb
-from esam_perception.ros.messages import image_message, to_nanoseconds
+from esam_perception.contract import to_nanoseconds
+from esam_perception.images.drawing import PALETTE
+from esam_perception.images.encodings import image_to_rgb
+from esam_perception.pipeline.pipeline import Pipeline
+from esam_perception.ros.wire.messages import ROS
 from test.ros.client import running_node
 
 
@@ -145,7 +146,7 @@ def test_structured_queries_with_ids_and_thresholds(client, clip):
 
 
 def broken(change: dict) -> Image:
-    message = image_message(np.zeros((24, 32, 3), np.uint8), "rgb8", msg.QueryArray().header)
+    message = ROS.image(np.zeros((24, 32, 3), np.uint8), "rgb8", msg.QueryArray().header)
     for name, value in change.items():
         setattr(message, name, value)
     return message
@@ -212,7 +213,7 @@ def test_more_frames_than_the_node_can_take_are_dropped_and_counted(client, clip
     client.ask("; ".join(f"the red thing number {i}" for i in range(12)))
     before = client.show(clip[0].image)
     for i in range(40):
-        client.image_publisher.publish(image_message(clip[i % len(clip)].image, "rgb8", client.next_header()))
+        client.image_publisher.publish(ROS.image(clip[i % len(clip)].image, "rgb8", client.next_header()))
         client.spin(0.02)
     after = client.show(clip[0].image)
     assert after.frames_dropped > before.frames_dropped
@@ -231,7 +232,7 @@ def test_locate_answers_about_an_image_and_about_the_newest_frame_without_touchi
     assert answer.success and not answer.message
     assert answer.result.header == shown.header
     assert [m.verdict for m in answer.result.matches] == [int(m.verdict) for m in expected]
-    answer = client.locate([there.text], image_message(frame.image, "rgb8", client.next_header("another")))
+    answer = client.locate([there.text], ROS.image(frame.image, "rgb8", client.next_header("another")))
     assert answer.success and answer.result.header.frame_id == "another"
     refused = client.locate([])
     assert not refused.success and "no texts" in refused.message
@@ -263,10 +264,10 @@ def test_the_lifecycle(client, clip):
     client.ask("the red ring")
     assert client.change_state(Transition.TRANSITION_DEACTIVATE) and client.state() == "inactive"
     client.wait(lambda: client.image_publisher.get_subscription_count() == 0, "the node to leave the camera alone")
-    client.image_publisher.publish(image_message(clip[0].image, "rgb8", client.next_header()))
+    client.image_publisher.publish(ROS.image(clip[0].image, "rgb8", client.next_header()))
     unseen, came = client.stamp, int(client.status()["frames_in"])
     assert client.change_state(Transition.TRANSITION_CLEANUP) and client.state() == "unconfigured"
-    assert not client.locate(["mug"], image_message(clip[0].image, "rgb8", client.next_header())).success
+    assert not client.locate(["mug"], ROS.image(clip[0].image, "rgb8", client.next_header())).success
     assert client.change_state(Transition.TRANSITION_CONFIGURE) and client.change_state(Transition.TRANSITION_ACTIVATE)
     client.wait(lambda: client.image_publisher.get_subscription_count() > 0, "the node to subscribe again")
     assert int(client.status()["frames_in"]) == came

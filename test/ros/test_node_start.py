@@ -16,10 +16,10 @@ def test_without_autostart_it_waits_and_keeps_queries_and_drops_stale_frames(sta
     assert client.change_state(Transition.TRANSITION_CONFIGURE) and client.change_state(Transition.TRANSITION_ACTIVATE)
     client.wait_until_active()
     # the client's stamps are years old: every frame is stale
-    from esam_perception.ros.messages import image_message
+    from esam_perception.ros.wire.messages import ROS
 
     def stale():
-        client.image_publisher.publish(image_message(clip[0].image, "rgb8", client.next_header()))
+        client.image_publisher.publish(ROS.image(clip[0].image, "rgb8", client.next_header()))
         return int(client.status()["frames_dropped_stale"]) > 0
 
     client.wait(stale, "a stale frame to be dropped")

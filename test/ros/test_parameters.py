@@ -3,7 +3,7 @@ import yaml
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from esam_perception.ros.parameters import PARAMETERS
+from esam_perception.ros.node.parameters import PARAMETERS
 from test.conftest import ROOT
 
 

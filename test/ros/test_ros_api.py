@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from esam_perception.ros.distro import DISTROS
+from esam_perception.environment.distro import DISTROS
 from test.conftest import ROOT
 from test.ros.ros_names import foreign_private_members, used
 

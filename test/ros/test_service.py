@@ -18,9 +18,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from esam_perception import srv
-from esam_perception.ros.messages import image_message, to_nanoseconds
-from esam_perception.ros.processes import Child
-from esam_perception.ros.node import LAST_INFERENCE_SECONDS
+from esam_perception.contract import to_nanoseconds
+from esam_perception.environment.processes import Child
+from esam_perception.ros.node.node import LAST_INFERENCE_SECONDS
+from esam_perception.ros.wire.messages import ROS
 from test.ros.forgetful_node import GATE, SLOW, TOO_LARGE
 
 
@@ -80,7 +81,7 @@ def test_frames_are_kept_for_questions_and_calls_wait_in_a_bounded_queue(
     assert not answer.success and "1000 texts, at most 64" in answer.message
 
     # one call may wait while another one is answered; the third is told so at once, and the stream goes on
-    slow = image_message(picture(SLOW), "rgb8", client.next_header())
+    slow = ROS.image(picture(SLOW), "rgb8", client.next_header())
     gate.touch()
     service = client.service(srv.Locate, "/esam/locate")
     futures = [service.call_async(request(["a mug"], slow)) for _ in range(3)]
@@ -101,7 +102,7 @@ def test_frames_are_kept_for_questions_and_calls_wait_in_a_bounded_queue(
     header = client.next_header()
 
     def dropped():
-        client.image_publisher.publish(image_message(picture(TOO_LARGE), "rgb8", header))
+        client.image_publisher.publish(ROS.image(picture(TOO_LARGE), "rgb8", header))
         return int(client.status().get(key, 0)) > 0
 
     client.wait(dropped, "the frame that does not fit to be counted")
@@ -114,7 +115,7 @@ def test_frames_are_kept_for_questions_and_calls_wait_in_a_bounded_queue(
     begun.unlink()
 
     def working():
-        client.image_publisher.publish(image_message(picture(SLOW), "rgb8", client.next_header()))
+        client.image_publisher.publish(ROS.image(picture(SLOW), "rgb8", client.next_header()))
         return begun.exists()
 
     client.wait(working, "the inference to begin")
@@ -171,7 +172,7 @@ def test_transitions_in_any_order_during_inference(start, tiny_profile, clip):
     names = ("CONFIGURE", "ACTIVATE", "DEACTIVATE", "CLEANUP")
     for step in range(24):
         for _ in range(3):
-            client.image_publisher.publish(image_message(clip[0].image, "rgb8", client.next_header()))
+            client.image_publisher.publish(ROS.image(clip[0].image, "rgb8", client.next_header()))
         client.change_state(getattr(Transition, f"TRANSITION_{names[rng.integers(4)]}"))
     for name, state in (("CLEANUP", "inactive"), ("DEACTIVATE", "active")):
         if client.state() == state:

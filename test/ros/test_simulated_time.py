@@ -6,7 +6,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from rosgraph_msgs.msg import Clock
 
-from esam_perception.ros.messages import image_message, to_header, to_nanoseconds
+from esam_perception.contract import to_nanoseconds
+from esam_perception.ros.wire.messages import ROS
 from test.ros.client import running_node
 
 RECORDED = 1_000_000_000 * 1_600_000_000  # years ago, as recordings are
@@ -34,10 +35,10 @@ def test_ages_are_of_the_published_clock(running, clip):
 
     def play(stamp: int, until) -> None:
         """The clock stands at RECORDED; a frame of `stamp` again and again until it is dealt with."""
-        message = image_message(clip[0].image, "rgb8", to_header(stamp, "some_camera"))
+        message = ROS.image(clip[0].image, "rgb8", ROS.header(stamp, "some_camera"))
 
         def dealt_with():
-            clock.publish(Clock(clock=to_header(RECORDED, "").stamp))
+            clock.publish(Clock(clock=ROS.header(RECORDED, "").stamp))
             client.image_publisher.publish(message)
             client.spin(0.2)
             return until()

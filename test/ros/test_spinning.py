@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.waitable import NumberOfEntities, Waitable
 from std_msgs.msg import String
 
-from esam_perception.ros.spinning import spin
+from esam_perception.ros.node.spinning import spin
 from test.ros.client import PATIENCE
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esam_perception.ros.distro import profile_in_use, transport_environment
-from esam_perception.ros.domains import claimed_domain
-from esam_perception.ros.processes import ros_environment
-from esam_perception.ros.shared_memory import FOLDER, segment_bytes, shortage
+from esam_perception.environment.distro import profile_in_use, transport_environment
+from esam_perception.environment.domains import claimed_domain
+from esam_perception.environment.processes import ros_environment
+from esam_perception.environment.shared_memory import FOLDER, segment_bytes, shortage
 from test.conftest import ROOT
 
 PROFILE = ROOT / "config" / "fastdds.xml"
@@ -68,8 +68,8 @@ def test_another_dds_reads_no_such_profile():
 CODE = """
 import sys, rclpy
 from types import SimpleNamespace
-from esam_perception.ros import node as module
-from esam_perception.ros.shared_memory import shortage
+from esam_perception.ros.node import node as module
+from esam_perception.environment.shared_memory import shortage
 rclpy.init(args=sys.argv)
 small = lambda folder: SimpleNamespace(f_frsize=4096, f_blocks=16384, f_bavail=16384)
 module.shortage = lambda profile: shortage(profile, small)

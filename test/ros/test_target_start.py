@@ -15,9 +15,9 @@ from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from esam_perception.ros.messages import to_nanoseconds
-from esam_perception.ros.processes import Child
-from esam_perception.training.targets import ELLIPSOID_95, intrinsics_of, visible_centroid
+from esam_perception.contract import to_nanoseconds
+from esam_perception.environment.processes import Child
+from esam_perception.training.measure.targets import ELLIPSOID_95, intrinsics_of, visible_centroid
 from test.conftest import ROOT
 from test.ros.client import Client, own_environment
 from test.ros.depth_client import (
@@ -197,7 +197,10 @@ def test_beside_the_simulated_camera(tmp_path, tabletop, start):
     client.ask("; ".join(named))
     environment = own_environment(client.context.get_domain_id())
     camera = Child(
-        "esam_perception.ros.simulated_camera", {"seed": 900_000, "rate": 1.0}, tmp_path / "camera.log", environment
+        "esam_perception.ros.cameras.simulated_camera",
+        {"seed": 900_000, "rate": 1.0},
+        tmp_path / "camera.log",
+        environment,
     )
     try:
 

@@ -9,8 +9,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esam_perception.ros.transform_line import TransformLine
-from esam_perception.ros.transforms import NoTransform
+from esam_perception.ros.wire.transform_line import TransformLine
+from esam_perception.ros.wire.transforms import NoTransform
 
 PATIENCE = 60.0  # of waiting for what must come
 LONG = 3600.0  # a wait that no test waits for

@@ -11,14 +11,14 @@ import pytest
 
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
-from esam_perception.cli import main
-from esam_perception.drawing import PALETTE
-from esam_perception.ros import messages
-from esam_perception.ros.bag_messages import bag_types
-from esam_perception.ros.rerun_scene import RerunScene, cloud, layout
+from esam_perception.commands.dispatcher import main
+from esam_perception.contract import Messages
+from esam_perception.images.drawing import PALETTE
+from esam_perception.recordings.bag_messages import bag_types
+from esam_perception.recordings.rerun_scene import RerunScene, cloud, layout
 from esam_perception.types import Timing, Verdict
-from test.ros.bag_maker import START, STEP, STORE, compressed, header, image, write_bag
-from test.ros.test_replay import replay
+from test.recordings.bag_maker import START, STEP, STORE, compressed, header, image, write_bag
+from test.recordings.test_replay import replay
 
 QUERIES = "- {text: the red mug, id: mug, match_threshold: 0.4, reject_threshold: 0.35}\n- a banana\n"
 
@@ -68,9 +68,9 @@ def scene(recording):
 
 
 def array_of(stamp, *matches):
-    types = bag_types()
+    messages = Messages(bag_types())
     about = {"profile": "p", "weights_sha256": "", "frames_processed": 1, "frames_dropped": 0, "frames_refused": 0}
-    return messages.match_array_message(matches, Timing(), messages.to_header(stamp, "cam", types), about, types)
+    return messages.match_array(matches, Timing(), messages.header(stamp, "cam"), about)
 
 
 def matched(label, verdict, rows):
@@ -210,7 +210,7 @@ def test_wrong_arguments(arguments, said, capsys, monkeypatch):
 
 
 def test_a_viewer_that_does_not_answer_is_said(monkeypatch, capsys, tmp_path, clip):
-    from esam_perception.ros import view
+    from esam_perception.commands import view
 
     class Deaf(Recording):
         def flush(self):
@@ -244,7 +244,7 @@ def test_a_replay_becomes_a_recording(tiny_profile, clip, tmp_path, capsys):
 
 @pytest.mark.parametrize("given", ["nowhere", "no matches"])
 def test_what_is_no_replay_is_said(given, tmp_path, clip, capsys, monkeypatch):
-    from esam_perception.ros import view
+    from esam_perception.commands import view
 
     path = tmp_path / "nowhere"
     if given == "no matches":
@@ -265,8 +265,8 @@ def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeyp
     from sensor_msgs.msg import Image
 
     from esam_perception import msg
-    from esam_perception.ros.distro import loopback_environment
-    from esam_perception.ros.view_node import watch
+    from esam_perception.environment.distro import loopback_environment
+    from esam_perception.ros.viewer.view_node import watch
 
     for name, value in loopback_environment().items():
         monkeypatch.setenv(name, value)
@@ -276,11 +276,13 @@ def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeyp
     node, done = Node("publisher", context=context), threading.Event()
     publishers = [node.create_publisher(Image, "/front/image_raw", 5), node.create_publisher(msg.MatchArray, "/robot1/esam/matches", 5),
                   node.create_publisher(Image, "/robot1/esam/heatmap", 5)]  # fmt: skip
-    head = messages.to_header(START + 9, "cam")
+    from esam_perception.ros.wire.messages import ROS  # it needs ROS
+
+    head = ROS.header(START + 9, "cam")
     sent = [
-        messages.image_message(np.full((6, 8, 3), 90, np.uint8), "rgb8", head),
-        messages.match_array_message([matched(3, Verdict.MATCH, slice(2, 5))], Timing(), head, {}),
-        messages.image_message(np.full((6, 8), 0.25, np.float32), "32FC1", head),
+        ROS.image(np.full((6, 8, 3), 90, np.uint8), "rgb8", head),
+        ROS.match_array([matched(3, Verdict.MATCH, slice(2, 5))], Timing(), head, {}),
+        ROS.image(np.full((6, 8), 0.25, np.float32), "32FC1", head),
     ]
 
     def publish():

@@ -47,7 +47,9 @@ def positions_transposed(monkeypatch, golden):
 
 
 def positions_bilinear(monkeypatch, golden):
-    _positions(monkeypatch, golden, lambda table, size: F.interpolate(table, size, mode="bilinear", align_corners=False))
+    _positions(
+        monkeypatch, golden, lambda table, size: F.interpolate(table, size, mode="bilinear", align_corners=False)
+    )
 
 
 ENCODER = {

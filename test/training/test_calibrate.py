@@ -4,12 +4,12 @@ import math
 import numpy as np
 import pytest
 
-from esam_perception.cli import main
-from esam_perception.profiles import load_profile, read_profile
-from esam_perception.training.calibrate import fit_scaling, fit_verdict, log_odds
-from esam_perception.training.judging import Judged, calibration
+from esam_perception.commands.dispatcher import main
+from esam_perception.pipeline.verdict import confidence
+from esam_perception.profiles.registry import load_profile, read_profile
+from esam_perception.training.measure.calibrate import fit_scaling, fit_verdict, log_odds
+from esam_perception.training.measure.judging import Judged, calibration
 from esam_perception.types import Verdict
-from esam_perception.verdict import confidence
 
 
 def drawn(count=4000, temperature=0.4, bias=-0.7):

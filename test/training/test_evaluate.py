@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from esam_perception.cli import main
-from esam_perception.training.evaluate import extremes
-from esam_perception.training.judging import Judged, area_under_curve, calibration, summarise, table
+from esam_perception.commands.dispatcher import main
+from esam_perception.training.measure.evaluate import extremes
+from esam_perception.training.measure.judging import Judged, area_under_curve, calibration, summarise, table
 from esam_perception.types import Verdict
 from test.tiny import write_tiny_profile
 

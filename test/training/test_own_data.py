@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esam_perception.cli import main
-from esam_perception.pipeline import Pipeline
-from esam_perception.profiles import read_profile
-from esam_perception.training.labelled_images import (
-    DatasetError, Thing, read_labelled_images, read_mask, split,
+from esam_perception.commands.dispatcher import main
+from esam_perception.pipeline.pipeline import Pipeline
+from esam_perception.profiles.registry import read_profile
+from esam_perception.training.data.labelled_images import (
+    DatasetError,
+    Thing,
+    read_labelled_images,
+    read_mask,
+    split,
 )  # fmt: skip
+from esam_perception.training.data.vocabulary import extend_vocabulary
 from esam_perception.training.own_data import OwnScenes, false_phrases
-from esam_perception.training.vocabulary import extend_vocabulary
 from test.tiny import write_tiny_profile
 
 WIDTH, HEIGHT = 96, 64

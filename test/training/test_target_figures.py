@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from esam_perception.cli import main
-from esam_perception.training import targets
-from esam_perception.training.targets import CONDITIONS, Measured, evaluate_targets, holed, noisy, targets_table
+from esam_perception.commands.dispatcher import main
+from esam_perception.training.measure import targets
+from esam_perception.training.measure.targets import CONDITIONS, Measured, evaluate_targets, holed, noisy, targets_table
 from esam_perception.types import Match, Query, Segment, Verdict
 
 

@@ -8,23 +8,23 @@ import pytest
 import torch
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
-from esam_perception.cli import main
-from esam_perception.mask_head import MaskDecoderSize
-from esam_perception.pipeline import Pipeline
+from esam_perception.commands.dispatcher import main
+from esam_perception.pipeline.mask_head import MaskDecoderSize
+from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.segmentation import EfficientSam
 from esam_perception.tabletop.language import TabletopObject
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
-from esam_perception.training import stages
-from esam_perception.training.batches import cropped, draw_batch, mirrored
-from esam_perception.training.data import SHARD, SIDE, build_cache
-from esam_perception.training.heat_prompts import HeatPrompts
-from esam_perception.training.image_tower import IGNORED, patch_coverage, patch_names
-from esam_perception.training.curves import read_curve, write_curves
+from esam_perception.training.data.batches import cropped, draw_batch, mirrored
+from esam_perception.training.data.scenes import SHARD, SIDE, build_cache
+from esam_perception.training.data.vocabulary import tabletop_vocabulary
 from esam_perception.training.loop import Machine, train_stage
-from esam_perception.training.matching import MatchingStage, attention_loss
+from esam_perception.training.measure.curves import read_curve, write_curves
 from esam_perception.training.muon import orthogonalise, split_weights
-from esam_perception.training.segmentation import SegmentationStage, draw_prompt
-from esam_perception.training.vocabulary import tabletop_vocabulary
+from esam_perception.training.stages import tabletop as stages
+from esam_perception.training.stages.heat_prompts import HeatPrompts
+from esam_perception.training.stages.image_tower import IGNORED, patch_coverage, patch_names
+from esam_perception.training.stages.matching import MatchingStage, attention_loss
+from esam_perception.training.stages.segmentation import SegmentationStage, draw_prompt
 from test.tiny import BLIP, SAM
 
 

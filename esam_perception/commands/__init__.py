@@ -1,0 +1,1 @@
+"""What `esam COMMAND` does, one file a command; the dispatcher."""

@@ -1,0 +1,1 @@
+"""What surrounds the graph, without importing ROS: distributions, DDS, domains, child processes, shared memory."""

@@ -1,0 +1,1 @@
+"""Pixels: message formats <-> arrays, image files, drawing. No torch, no ROS."""

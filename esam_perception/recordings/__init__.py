@@ -1,0 +1,1 @@
+"""Bags in, matches out, without ROS: query files, replay, summaries."""

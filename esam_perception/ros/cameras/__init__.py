@@ -1,0 +1,1 @@
+"""Camera nodes: the simulated tabletop, files and the recorded clip."""

@@ -1,0 +1,1 @@
+"""The lifecycle node `esam`: worker, parameters, services, outputs."""

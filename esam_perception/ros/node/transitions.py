@@ -1,0 +1,31 @@
+"""rclpy's private members that differ between distributions, in one place: transitions and the state machine's end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.lifecycle import TransitionCallbackReturn
+
+
+class RefusesTransitions:
+    """A base that stands before rclpy's LifecycleNode: a transition that the current state does not have is refused.
+
+    Kilted's rclpy and later ones do so by themselves. Humble's and Jazzy's raise: the caller gets no answer, and the node
+    ends. The overridden method is private to rclpy; one that has it no more never calls this."""
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> Any:
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)
+        except RuntimeError as error:  # rclpy's RCLError is one
+            self.get_logger().error(f"transition {transition_id} refused: {error}")
+            return TransitionCallbackReturn.FAILURE
+
+
+def destroy_state_machine(node: Any) -> None:
+    """Give back what a destroyed lifecycle node's state machine holds of DDS and its shared memory.
+
+    rclpy leaves it to the garbage collector, which a thread at work keeps away. The member is private, and the same in
+    all supported distributions; where another one has it no more, the garbage collector has its turn as ever."""
+    destroy = getattr(getattr(node, "_state_machine", None), "destroy_when_not_in_use", None)
+    if destroy is not None:
+        destroy()

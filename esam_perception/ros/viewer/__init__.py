@@ -1,0 +1,1 @@
+"""Nodes that listen to `esam` on behalf of a person."""

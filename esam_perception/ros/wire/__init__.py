@@ -1,0 +1,1 @@
+"""Types <-> messages, QoS, TF."""

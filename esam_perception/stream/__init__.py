@@ -1,0 +1,1 @@
+"""From frame to frame, without ROS and without threads of its own: query sets, slots, rotation, hysteresis, labels."""

@@ -1,0 +1,79 @@
+"""What users say on /esam/query and /esam/queries -> queries, or a reason why not."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from esam_perception.pipeline.verdict import check_thresholds
+from esam_perception.types import Query
+
+MAX_QUERIES = 64
+MAX_CHARACTERS = 256
+_SEPARATOR = re.compile(r"[\n;]")
+
+
+class RefusedQuery(ValueError):
+    """A query message that is not taken; the active queries stay as they are. reason: for counters."""
+
+    REASONS = ("too_long", "too_many", "control_characters", "no_words", "bad_threshold", "duplicate_id")
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def parse_query_text(text: str) -> tuple[Query, ...]:
+    """Phrases separated by newline or `;`, trimmed, empty ones dropped, each once, order kept. Nothing left: clear.
+
+    Raises RefusedQuery.
+    """
+    if len(text) > MAX_QUERIES * (MAX_CHARACTERS + 1):
+        raise RefusedQuery("too_long", f"the query message has {len(text)} characters")
+    phrases = dict.fromkeys(phrase for phrase in (part.strip() for part in _SEPARATOR.split(text)) if phrase)
+    return checked_queries(Query(phrase) for phrase in phrases)
+
+
+def queries_of_message(message) -> tuple[Query, ...]:
+    """The queries of an esam_perception/QueryArray. Raises RefusedQuery."""
+    queries = [
+        Query(q.text.strip(), q.id.strip(), q.match_threshold, q.reject_threshold)
+        for q in message.queries[: MAX_QUERIES + 1]
+    ]
+    return checked_queries(queries)
+
+
+def checked_queries(queries: Iterable[Query]) -> tuple[Query, ...]:
+    """The queries as they are, wherever they came from. Raises RefusedQuery for the first that cannot be taken."""
+    checked = tuple(queries)
+    if len(checked) > MAX_QUERIES:
+        raise RefusedQuery("too_many", f"more than {MAX_QUERIES} queries")
+    seen: set[str] = set()
+    for query in checked:
+        for what, value in (("query", query.text), ("query id", query.id)):
+            if len(value) > MAX_CHARACTERS:
+                raise RefusedQuery(
+                    "too_long", f"a {what} has {len(value)} characters, at most {MAX_CHARACTERS} are taken"
+                )
+            # Cc: controls; Cs: lone surrogates, which cannot be published again
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+                raise RefusedQuery("control_characters", f"the {what} {value[:40]!r} has control characters")
+        if not any(character.isalnum() for character in query.text):
+            raise RefusedQuery("no_words", f"the query {query.text[:40]!r} has no words to look for")
+        if query.key in seen:
+            raise RefusedQuery("duplicate_id", f"the query id {query.key[:40]!r} is given twice")
+        seen.add(query.key)
+        _check_query_thresholds(query)
+    return checked
+
+
+def _check_query_thresholds(query: Query) -> None:
+    match, reject = query.match_threshold, query.reject_threshold
+    try:
+        if math.isnan(match) or math.isnan(reject):
+            raise ValueError("a threshold is not a number")
+        check_thresholds(match or 1.0, reject or 0.0)
+    except ValueError as error:
+        raise RefusedQuery("bad_threshold", f"query {query.text[:40]!r}: {error}") from error

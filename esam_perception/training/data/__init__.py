@@ -1,0 +1,1 @@
+"""Scenes and labelled images -> batches."""

@@ -1,0 +1,1 @@
+"""Figures: judging, evaluation, calibration."""
