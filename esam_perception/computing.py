@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 import time
@@ -64,6 +65,18 @@ def upload(image: np.ndarray, device: torch.device) -> Tensor:
     if device.type == "cuda":
         return pixels.pin_memory().to(device, non_blocking=True)
     return pixels.to(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host's or the GPU's memory ran out."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+
+
+def free_memory() -> None:
+    """Give back what nobody refers to any more, on the GPU too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def choose_threads() -> int:

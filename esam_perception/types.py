@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -168,6 +168,15 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    profile: str
+    weights_sha256: str
+    device: str = ""
+    precision: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Timing:
     """Milliseconds per stage of one frame. `age_at_start` and `publish` are filled by the ROS layer, which also adds
     the measuring of 3D targets to `fuse`."""
@@ -183,6 +192,12 @@ class Timing:
     publish: float = 0.0
     total: float = 0.0
 
+    def plus(self, **milliseconds: float) -> Timing:
+        """The same with these added, each to its stage and, but for `age_at_start`, to the total."""
+        added = {stage: getattr(self, stage) + spent for stage, spent in milliseconds.items()}
+        total = self.total + sum(spent for stage, spent in milliseconds.items() if stage != "age_at_start")
+        return replace(self, **added, total=total)
+
 
 @dataclass(frozen=True)
 class Located:
@@ -190,3 +205,14 @@ class Located:
 
     matches: tuple[Match, ...]
     timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """All that is known of a frame: what it was (with the depth and the intrinsics that were found for it), what was found in
+    it, in query order, the time each stage took, and by what."""
+
+    frame: Frame
+    matches: tuple[Match, ...]
+    timing: Timing
+    provenance: Provenance

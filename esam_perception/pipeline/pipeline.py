@@ -120,6 +120,14 @@ class Pipeline:
         pipeline.warnings = [*warnings, *([slow] if slow else [])]
         return pipeline
 
+    @property
+    def provenance(self):
+        from esam_perception.types import Provenance
+
+        return Provenance(
+            self.profile.name, self.weights_sha256, str(self.device), str(self.precision), tuple(self.warnings)
+        )
+
     def locate(
         self,
         image: np.ndarray,

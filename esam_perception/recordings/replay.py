@@ -18,7 +18,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.serde import SerdeError
 
-from esam_perception.contract import Messages, to_nanoseconds
+from esam_perception.contract import Counts, Messages, to_nanoseconds
 from esam_perception.images.encodings import RefusedImage, message_to_rgb
 from esam_perception.pipeline.frame_maps import joint_heatmap, label_image
 from esam_perception.recordings.bag_messages import BagTypes, bag_types
@@ -168,17 +168,11 @@ def _process(job, pipeline, types: BagTypes, output: _Output, result: BagResult,
     stamp = to_nanoseconds(message.header.stamp)
     for counts, match in zip(result.queries, located.matches):
         counts.add(match, stamp)
-    about = {
-        "profile": pipeline.profile.name,
-        "weights_sha256": pipeline.weights_sha256,
-        "frames_processed": result.processed,
-        "frames_dropped": result.skipped,
-        "frames_refused": sum(result.refused.values()),
-    }
+    counts = Counts(result.processed, result.skipped, sum(result.refused.values()))
     if result.processed == 1:
         output.write_queries(job.queries, recorded, message.header)
     # how long it took is of this machine and this day: zeros
-    array = output.messages.match_array(located.matches, Timing(), message.header, about)
+    array = output.messages.match_array(located.matches, Timing(), message.header, pipeline.provenance, counts)
     output.write("matches", "MatchArray", recorded, array)
     if job.images:
         alpha = pipeline.profile.fusion.alpha

@@ -1,0 +1,6 @@
+class EsamError(Exception):
+    pass
+
+
+class NoWords(EsamError, ValueError):
+    pass
