@@ -12,11 +12,11 @@ import pytest
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
 from esam_perception.commands.dispatcher import main
-from esam_perception.contract import Messages
+from esam_perception.contract import Counts, Messages
 from esam_perception.images.drawing import PALETTE
 from esam_perception.recordings.bag_messages import bag_types
 from esam_perception.recordings.rerun_scene import RerunScene, cloud, layout
-from esam_perception.types import Timing, Verdict
+from esam_perception.types import Provenance, Timing, Verdict
 from test.recordings.bag_maker import START, STEP, STORE, compressed, header, image, write_bag
 from test.recordings.test_replay import replay
 
@@ -69,8 +69,7 @@ def scene(recording):
 
 def array_of(stamp, *matches):
     messages = Messages(bag_types())
-    about = {"profile": "p", "weights_sha256": "", "frames_processed": 1, "frames_dropped": 0, "frames_refused": 0}
-    return messages.match_array(matches, Timing(), messages.header(stamp, "cam"), about)
+    return messages.match_array(matches, Timing(), messages.header(stamp, "cam"), Provenance("p", ""), Counts(1))
 
 
 def matched(label, verdict, rows):
@@ -281,7 +280,7 @@ def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeyp
     head = ROS.header(START + 9, "cam")
     sent = [
         ROS.image(np.full((6, 8, 3), 90, np.uint8), "rgb8", head),
-        ROS.match_array([matched(3, Verdict.MATCH, slice(2, 5))], Timing(), head, {}),
+        ROS.match_array([matched(3, Verdict.MATCH, slice(2, 5))], Timing(), head, Provenance("p", "")),
         ROS.image(np.full((6, 8), 0.25, np.float32), "32FC1", head),
     ]
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -27,7 +27,7 @@ from esam_perception.stream.stream import Stream
 from esam_perception.stream.turns import NotActive
 from esam_perception.types import Frame, FrameResult, Located, Query
 
-ImageMessage = Image | CompressedImage
+ImageMessage: TypeAlias = "Image | CompressedImage"
 
 
 @dataclass(frozen=True)
