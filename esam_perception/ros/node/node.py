@@ -28,8 +28,8 @@ from esam_perception import msg
 from esam_perception.contract import to_nanoseconds
 from esam_perception.environment.distro import profile_in_use
 from esam_perception.environment.shared_memory import shortage
+from esam_perception.errors import EsamError
 from esam_perception.images.encodings import RefusedImage, message_to_rgb
-from esam_perception.profiles.registry import ProfileError
 from esam_perception.ros.health.graph_check import Wanted
 from esam_perception.ros.health.health import Health, NodeState
 from esam_perception.ros.health.statistics import Statistics
@@ -117,7 +117,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             pipeline = Pipeline.from_profile(model, device, parameters.value(self, "precision"))
             # the first inference allocates and chooses kernels: not on the robot's first frame
             pipeline.warm_up()
-        except (ProfileError, ValueError, RuntimeError, OSError) as error:
+        except (EsamError, ValueError, RuntimeError, OSError) as error:
             self._fail(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
         self._fatal = ""
