@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from esam_perception.profiles.registry import ProfileError, load_profile
-from esam_perception.recordings.bag_messages import MissingInterfaces, interface_folder
-from esam_perception.recordings.bags import BagError
-from esam_perception.recordings.query_file import QueryFileError, read_queries
+from esam_perception.errors import EsamError
+from esam_perception.profiles.registry import load_profile
+from esam_perception.recordings.bag_messages import interface_folder
+from esam_perception.recordings.query_file import read_queries
 from esam_perception.recordings.replay import BagJob, BagResult, discard, image_count, replay_bag
 from esam_perception.recordings.summary import about, write_summaries
 
@@ -41,7 +41,7 @@ examples:
 """
 
 
-class ReplayError(ValueError):
+class ReplayError(EsamError):
     """Input that the user must mend; one line, exit code 2."""
 
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"esam replay: {warning}", file=sys.stderr)
         _make_room(args, jobs)
         results = _replay_all(args, jobs, frames)
-    except (ReplayError, QueryFileError, BagError, ProfileError, MissingInterfaces) as error:
+    except EsamError as error:
         print(f"esam replay: {error}", file=sys.stderr)
         return 2
     write_summaries(args.output, results)

@@ -7,8 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from esam_perception.errors import EsamError
 
-class ImageFileError(ValueError):
+
+class ImageFileError(EsamError):
     """A file that is no image that can be read; the text names it."""
 
 

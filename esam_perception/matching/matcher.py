@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esam_perception.computing import upload
+from esam_perception.errors import InvalidOptions
 from esam_perception.matching.configuration import BlipArchitecture
 from esam_perception.matching.cross_encoder import CrossEncoding, KeysValues, cross_encode, project_keys_values
 from esam_perception.matching.image_encoder import encode_image, preprocess
@@ -63,7 +64,7 @@ class BlipMatcher:
         mask_head: TextMaskHead | None = None,
     ) -> None:
         if tokenizer.vocab_size != architecture.vocab_size:
-            raise ValueError(
+            raise InvalidOptions(
                 f"vocab.txt has {tokenizer.vocab_size} entries, the profile says {architecture.vocab_size}"
             )
         self.model = model.to(device).eval().requires_grad_(False)

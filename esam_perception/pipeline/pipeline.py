@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from esam_perception.computing import choose_precision, hold_weights_in, mixed_precision, slow_precision, upload
-from esam_perception.matching.checkpoint import load_blip_state, load_state
+from esam_perception.errors import InvalidDevice, InvalidImage, InvalidOptions
+from esam_perception.matching.checkpoint import CheckpointError, load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.matcher import BlipMatcher, ImageEncoding, WordMap
 from esam_perception.matching.stem import ConvolutionalStem
@@ -85,7 +86,7 @@ class Pipeline:
         """Load a profile (see profiles.load_profile) on `auto` (CUDA if there is one), `cpu` or `cuda[:N]`, in a precision
         of computing.choose_precision.
 
-        Raises ProfileError for a profile that cannot be used, ValueError for a device that is not there, or a precision
+        Raises ProfileError for a profile that cannot be used, InvalidDevice for a device that is not there, or a precision
         that it has not.
         """
         profile, warnings = load_profile(name_or_path)
@@ -109,9 +110,7 @@ class Pipeline:
                 digests.append(digest)
             tokenizer = BlipTokenizer(profile.find(profile.vocab), architecture.max_length)
             matcher = BlipMatcher(blip, tokenizer, architecture, chosen, mask_head)
-        except ProfileError:
-            raise
-        except ValueError as error:
+        except (CheckpointError, InvalidOptions) as error:
             raise ProfileError(f"profile '{profile.name}': {error}") from error
         # one checksum for all files: that of theirs, in hex, joined
         digest = hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -140,7 +139,7 @@ class Pipeline:
 
         image: uint8 [H, W, 3] RGB. Thresholds: the query's where positive, else the argument's where positive, else the
         profile's. segment_always: give segments whatever the verdict. Returns matches in the order of the queries.
-        Raises ValueError for an image of another kind and for a query with no words.
+        Raises InvalidImage, and InvalidQuery for a query with no words, InvalidThresholds for thresholds out of order.
         """
         return list(self.locate_timed(image, queries, segment_always, match_threshold, reject_threshold).matches)
 
@@ -178,7 +177,7 @@ class Pipeline:
             self.locate(np.zeros((480, 640, 3), np.uint8), [f"warm up {i}" for i in range(count)], segment_always=True)
 
     def encode(self, image: np.ndarray) -> EncodedImage:
-        """Encode an image (uint8 [H, W, 3] RGB) once, to be asked about with `ask`. Raises ValueError."""
+        """Encode an image (uint8 [H, W, 3] RGB) once, to be asked about with `ask`. Raises InvalidImage."""
         check_image(image)
         return self._encode(image, _Stopwatch())
 
@@ -188,7 +187,7 @@ class Pipeline:
         return self._ask(encoded, asked, segment_always, 0.0, 0.0, _Stopwatch()) if asked else []
 
     def explain(self, encoded: EncodedImage, text: str) -> list[WordMap]:
-        """What each word of a text looks at (Grad-CAM per word). Raises ValueError for a text with no words."""
+        """What each word of a text looks at (Grad-CAM per word). Raises InvalidQuery for a text with no words."""
         with self._mixed():
             return self._matcher.match_words(encoded.matching, text)
 
@@ -203,12 +202,12 @@ class Pipeline:
         return mixed_precision(self.device, self.precision)
 
     def check_text(self, text: str) -> None:
-        """Raise ValueError for a query text with no words to look for."""
+        """Raise InvalidQuery for a query text with no words to look for."""
         self._matcher.tokenizer.tokens(text)
 
     def thresholds(self, query: Query, match_threshold: float, reject_threshold: float) -> tuple[float, float]:
         """(match, reject) that hold for a query: its own where positive, else the argument's where positive, else the
-        profile's. Raises ValueError where they are out of order."""
+        profile's. Raises InvalidThresholds where they are out of order."""
         options = self.profile.verdict
         match = query.match_threshold or match_threshold or options.match_threshold
         # a default below which nothing is rejected must not lie above a lower threshold that was asked for
@@ -313,22 +312,22 @@ def _peak(heat: np.ndarray, low_res: np.ndarray, size: tuple[int, int], alpha: f
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda[:N]`. Raises ValueError where it is not there."""
+    """`auto`, `cpu` or `cuda[:N]`. Raises InvalidDevice where it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device {name!r} is unknown: use auto, cpu or cuda") from error
+        raise InvalidDevice(f"device {name!r} is unknown: use auto, cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r}: no CUDA device is available here; use device auto or cpu")
+        raise InvalidDevice(f"device {name!r}: no CUDA device is available here; use device auto or cpu")
     return device
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raise ValueError unless the image is uint8 [H, W, 3] and not empty."""
+    """Raise InvalidImage unless the image is uint8 [H, W, 3] and not empty."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         shape = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"the image must be uint8 [H, W, 3] RGB, got {shape}")
+        raise InvalidImage(f"the image must be uint8 [H, W, 3] RGB, got {shape}")
     if 0 in image.shape:
-        raise ValueError(f"the image is empty: {list(image.shape)}")
+        raise InvalidImage(f"the image is empty: {list(image.shape)}")

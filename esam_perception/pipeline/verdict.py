@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from esam_perception.errors import InvalidOptions, InvalidThresholds
 from esam_perception.types import Verdict
 
 
@@ -24,15 +25,15 @@ class VerdictOptions:
     def __post_init__(self) -> None:
         check_thresholds(self.match_threshold, self.reject_threshold)
         if not 0 <= self.region_window <= 1:
-            raise ValueError(f"region_window must be in 0..1, got {self.region_window}")
+            raise InvalidOptions(f"region_window must be in 0..1, got {self.region_window}")
         if self.temperature is not None and not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+            raise InvalidOptions(f"temperature must be positive, got {self.temperature}")
 
 
 def check_thresholds(match_threshold: float, reject_threshold: float) -> None:
-    """Raise ValueError unless 0 <= reject_threshold <= match_threshold <= 1."""
+    """Raise InvalidThresholds unless 0 <= reject_threshold <= match_threshold <= 1."""
     if not 0 <= reject_threshold <= match_threshold <= 1:
-        raise ValueError(
+        raise InvalidThresholds(
             f"thresholds must satisfy 0 <= reject <= match <= 1, got reject {reject_threshold}, match {match_threshold}"
         )
 

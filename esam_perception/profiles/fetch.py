@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from esam_perception.errors import EsamError
 from esam_perception.profiles.registry import (
     FetchSource,
     Profile,
@@ -23,7 +24,7 @@ CHUNK = 1 << 20
 DOWNLOADS = "download"
 
 
-class FetchError(RuntimeError):
+class FetchError(EsamError):
     """Weights could not be fetched; the text names the file, says what failed and how to go on."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from esam_perception.errors import InvalidInput
 from esam_perception.pipeline.fusion import FusionOptions
 from esam_perception.pipeline.prompting import PromptingOptions
 from esam_perception.pipeline.verdict import VerdictOptions
@@ -28,7 +29,7 @@ AUTO = "auto"
 AUTO_PREFERS, AUTO_FALLS_BACK_TO = "blip_base", "tabletop"
 
 
-class ProfileError(ValueError):
+class ProfileError(InvalidInput):
     """A profile that cannot be used; the text names the file, what is wrong and how to mend it."""
 
 
@@ -217,7 +218,7 @@ def _build(cls: type, content: object, where: str):
     values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in content.items()}
     try:
         return cls(**values)
-    except ValueError as error:
+    except InvalidInput as error:
         raise ProfileError(f"{where}: {error}") from error
 
 

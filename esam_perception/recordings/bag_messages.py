@@ -15,6 +15,8 @@ import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from esam_perception.errors import EsamError
+
 PACKAGE = "esam_perception"
 OURS = ("Match", "MatchArray", "Query", "QueryArray", "Segment", "Timing")
 _OF_ROS = {
@@ -26,7 +28,7 @@ _OF_ROS = {
 }
 
 
-class MissingInterfaces(FileNotFoundError):
+class MissingInterfaces(EsamError):
     """The package's .msg files are not where they are installed."""
 
 

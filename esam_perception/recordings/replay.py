@@ -19,6 +19,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.serde import SerdeError
 
 from esam_perception.contract import Counts, Messages, to_nanoseconds
+from esam_perception.errors import EsamError
 from esam_perception.images.encodings import RefusedImage, message_to_rgb
 from esam_perception.pipeline.frame_maps import joint_heatmap, label_image
 from esam_perception.recordings.bag_messages import BagTypes, bag_types
@@ -108,6 +109,8 @@ def image_count(job: BagJob) -> int:
 def replay_bag(job: BagJob, on_frame: Callable[[], object] = lambda: None) -> BagResult:
     """Replay a bag; what stops it (a damaged file, a model that is not there) is in the result's `error`, and then no
     output is left. on_frame: called after every image that was read."""
+    import torch  # not with this module: what is wrong with the input is said before these seconds
+
     result = BagResult(job.bag, job.output, [QueryCounts(query) for query in job.queries])
     job.output.parent.mkdir(parents=True, exist_ok=True)
     # what is half written must not look like a result
@@ -116,7 +119,7 @@ def replay_bag(job: BagJob, on_frame: Callable[[], object] = lambda: None) -> Ba
         try:
             _replay(job, written, result, on_frame)
             written.rename(job.output)
-        except (BagError, ValueError, RuntimeError, OSError) as error:
+        except (EsamError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as error:
             result.error = str(error)
     return result
 

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from esam_perception.contract import to_nanoseconds
+from esam_perception.errors import EsamError
 from esam_perception.images.drawing import PALETTE, VERDICT_COLOURS
 from esam_perception.images.encodings import RefusedImage, message_to_rgb
 from esam_perception.types import Verdict
@@ -31,7 +32,7 @@ JPEG_QUALITY = 90
 POINT_RADIUS = 0.002  # metres
 
 
-class MissingRerun(ImportError):
+class MissingRerun(EsamError):
     """rerun-sdk is not installed."""
 
 

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from esam_perception.errors import EsamError
+from esam_perception.errors import InvalidQuery, InvalidThresholds
 from esam_perception.pipeline.verdict import check_thresholds
 from esam_perception.types import Query
 
@@ -16,7 +16,7 @@ MAX_CHARACTERS = 256
 _SEPARATOR = re.compile(r"[\n;]")
 
 
-class RefusedQuery(EsamError, ValueError):
+class RefusedQuery(InvalidQuery):
     """A query message that is not taken; the active queries stay as they are. reason: for counters."""
 
     REASONS = ("too_long", "too_many", "control_characters", "no_words", "bad_threshold", "duplicate_id")
@@ -74,9 +74,9 @@ def _check_query_thresholds(query: Query) -> None:
     match, reject = query.match_threshold, query.reject_threshold
     try:
         if math.isnan(match) or math.isnan(reject):
-            raise ValueError("a threshold is not a number")
+            raise InvalidThresholds("a threshold is not a number")
         check_thresholds(match or 1.0, reject or 0.0)
-    except ValueError as error:
+    except InvalidThresholds as error:
         raise RefusedQuery("bad_threshold", f"query {query.text[:40]!r}: {error}") from error
 
 

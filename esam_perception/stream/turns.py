@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from esam_perception.errors import EsamError, NoWords
+from esam_perception.errors import EsamError, InvalidQuery
 from esam_perception.stream.query_sets import RefusedQuery
 from esam_perception.types import Located, Query
 
@@ -75,7 +75,7 @@ class PipelineTurns:
             return
         try:
             pipeline.check_text(text)
-        except NoWords as error:
+        except InvalidQuery as error:
             raise RefusedQuery("no_words", str(error)) from error
 
     def resume(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from esam_perception.environment.distro import distro_name, fastdds_variable
+from esam_perception.errors import EsamError
 from esam_perception.types import Intrinsics
 
 KEPT_MESSAGES = 8
@@ -21,7 +22,7 @@ FEWEST_ARRIVALS = 5
 COMPLETE_SHARE = 0.8
 
 
-class NoDepth(ValueError):
+class NoDepth(EsamError):
     """There is no depth or there are no intrinsics for an image. reason: one of REASONS, for counters."""
 
     REASONS = (

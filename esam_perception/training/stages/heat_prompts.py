@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from esam_perception.errors import InvalidOptions
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.pipeline.fusion import min_max
 from esam_perception.pipeline.prompting import PromptingOptions, choose_heat, make_prompts
@@ -23,7 +24,7 @@ class HeatPrompts:
 
     def __init__(self, matcher: BlipMatcher, options: PromptingOptions) -> None:
         if options.kind == "box":
-            raise ValueError("boxes alone do not say which thing they are about: prompts need points")
+            raise InvalidOptions("boxes alone do not say which thing they are about: prompts need points")
         self._matcher, self._options = matcher, options
 
     def draw(
