@@ -17,12 +17,13 @@ from std_msgs.msg import String
 
 from esam_perception import msg, srv
 from esam_perception.environment.domains import claimed_domain
-from esam_perception.environment.processes import Child, ros_environment
+from esam_perception.environment.processes import ros_environment
 from esam_perception.ros.wire.messages import ROS
 from test.conftest import ROOT
 from test.missing import environment_without
 from test.ros.client import Client
 from test.ros.forgetful_node import GATE, SLOW
+from test.ros.forked import ForkedChild
 from test.ros.test_service import picture, request, set_parameter
 
 
@@ -54,7 +55,7 @@ def test_a_call_lives_with_its_session_while_the_node_is_deactivated_and_cleaned
 ):
     gate = tmp_path / "gate"
     monkeypatch.setenv(GATE, str(gate))
-    client, child = start({"model": str(tiny_profile)}, module="test.ros.forgetful_node", process=Child)
+    client, child = start({"model": str(tiny_profile)}, module="test.ros.forgetful_node")
     client.wait_until_active()
     sha = client.show(picture(40)).weights_sha256
     gate.touch()
@@ -197,7 +198,7 @@ def test_a_wrong_value_at_the_start_is_named_and_can_be_mended(start, tiny_profi
 
 
 def test_a_graph_that_cannot_be_looked_at_costs_neither_frames_nor_diagnostics(start, tiny_profile):
-    client, child = start({"model": str(tiny_profile)}, module="test.ros.faulty_node", process=Child)
+    client, child = start({"model": str(tiny_profile)}, module="test.ros.faulty_node")
     client.wait_until_active()
     broken = ROS.image(picture(40), "rgb8", client.next_header())
     broken.encoding = "rgb48float"
@@ -223,8 +224,8 @@ def test_queries_survive_a_kill_and_no_other_run(tmp_path, tiny_profile, monkeyp
     with claimed_domain() as domain_id:
         environment = {**ros_environment(domain_id), "ROS_DOMAIN_ID": str(domain_id), "ESAM_RUN": "one"}
 
-        def node(run: str, number: int) -> Child:
-            return Child("esam_perception.ros.node.node", {"device": "cpu", **parameters}, tmp_path / f"{number}.log",
+        def node(run: str, number: int) -> ForkedChild:
+            return ForkedChild("esam_perception.ros.node.node", {"device": "cpu", **parameters}, tmp_path / f"{number}.log",
                          {**environment, "ESAM_RUN": run})  # fmt: skip
 
         def active(client) -> list[tuple[str, str, float]]:

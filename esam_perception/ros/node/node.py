@@ -147,9 +147,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             work()
         except Exception as error:
             if self.context.ok():
-                known = isinstance(error, (EsamError, ValueError, RuntimeError, OSError))
-                text = " ".join(str(error).split())
-                self._fatal = f"{name} failed: {text if known else f'{type(error).__name__}: {text}'}"
+                self._fatal = f"{name} failed: {said_of(error)}"
                 self.get_logger().error(self._fatal)
                 self._statistics.problem(self._fatal)
                 self._health.soon()
@@ -347,6 +345,17 @@ class EsamNode(RefusesTransitions, LifecycleNode):
                 *(activation.wanted if activation else ()),
             ],
         )
+
+
+def said_of(error: BaseException) -> str:
+    """What went wrong, in one line, for people."""
+    cause: BaseException | None = error
+    while cause is not None:  # transformers hides what it misses behind an error of its own
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            return f"the Python package '{cause.name}' is not installed here: pip install -r requirements.txt"
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (EsamError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def options_of(settings: Settings) -> Options:
