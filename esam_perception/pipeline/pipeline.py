@@ -24,7 +24,7 @@ from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.pipeline import fusion
 from esam_perception.pipeline.fusion import FusionOptions
 from esam_perception.pipeline.labels import segment_label
-from esam_perception.pipeline.mask_head import MaskHeadConfig
+from esam_perception.pipeline.mask_head import MaskHeadConfig, TextMaskHead, read_masks
 from esam_perception.pipeline.prompting import PromptingOptions, choose_heat
 from esam_perception.pipeline.regions import RegionMask, find_all_regions, mask_map, masked_crop, native_segment
 from esam_perception.pipeline.verdict import check_thresholds, confidence, decide, itm_score
@@ -70,10 +70,13 @@ class Pipeline:
         device: torch.device,
         weights_sha256: str = "",
         precision: torch.dtype = torch.float32,
+        mask_head: TextMaskHead | None = None,
     ) -> None:
+        """mask_head: one that was trained with the matcher's weights, which must be made with `keep_hidden` then."""
         self.profile, self.device, self.weights_sha256, self.precision = profile, device, weights_sha256, precision
         self.warnings: list[str] = []
         self._matcher = matcher
+        self._mask_head = mask_head.to(device).eval().requires_grad_(False) if mask_head is not None else None
         self._segmenter = segmenter.to(device).eval().requires_grad_(False)
         self._segmenter.hold_tables()
         if precision != torch.float32:
@@ -109,12 +112,12 @@ class Pipeline:
                 load_state(mask_head, state, "the mask head's")
                 digests.append(digest)
             tokenizer = BlipTokenizer(profile.find(profile.vocab), architecture.max_length)
-            matcher = BlipMatcher(blip, tokenizer, architecture, chosen, mask_head)
+            matcher = BlipMatcher(blip, tokenizer, architecture, chosen, keep_hidden=mask_head is not None)
         except (CheckpointError, InvalidOptions) as error:
             raise ProfileError(f"profile '{profile.name}': {error}") from error
         # one checksum for all files: that of theirs, in hex, joined
         digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-        pipeline = cls(profile, matcher, segmenter, chosen, digest, dtype)
+        pipeline = cls(profile, matcher, segmenter, chosen, digest, dtype, mask_head)
         slow = slow_precision(dtype, chosen)
         pipeline.warnings = [*warnings, *([slow] if slow else [])]
         return pipeline
@@ -196,7 +199,9 @@ class Pipeline:
         profile = dataclasses.replace(
             self.profile, prompting=prompting or self.profile.prompting, fusion=fusion or self.profile.fusion
         )
-        return Pipeline(profile, self._matcher, self._segmenter, self.device, self.weights_sha256, self.precision)
+        return Pipeline(
+            profile, self._matcher, self._segmenter, self.device, self.weights_sha256, self.precision, self._mask_head
+        )
 
     def _mixed(self) -> torch.autocast:
         return mixed_precision(self.device, self.precision)
@@ -259,7 +264,9 @@ class Pipeline:
             watch.lap("blip_text")
             scores = self._matcher.match(encoded.matching, texts, text_features)
         gradcams = [fusion.min_max(gradcam) for gradcam in scores.gradcam]
-        mask_heads = [None] * len(asked) if scores.mask_head is None else scores.mask_head
+        mask_heads: Sequence[np.ndarray | None] = [None] * len(asked)
+        if self._mask_head is not None:
+            mask_heads = list(read_masks(self._mask_head, encoded.matching, scores))
         heats = [choose_heat(*maps, options.prompting.source) for maps in zip(gradcams, mask_heads)]
         watch.lap("gradcam")
         all_regions = find_all_regions(

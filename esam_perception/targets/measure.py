@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from esam_perception.errors import EsamError, InvalidInput
+from esam_perception.targets.sizes import whole_factor
 from esam_perception.types import Intrinsics, Match, Segment, Target3D
 
 MIN_PIXELS = 50
@@ -74,16 +75,16 @@ def fit_depth(depth: np.ndarray, height: int, width: int) -> np.ndarray:
     depth = np.where((depth > 0) & (depth <= FARTHEST), depth, np.nan).astype(np.float32)
     if (h, w) == (height, width):
         return depth
-    if 0 not in (h, w, height, width) and height % h == 0 and width % w == 0 and height // h == width // w:
-        factor = height // h
-        return depth.repeat(factor, axis=0).repeat(factor, axis=1)
-    if 0 not in (h, w, height, width) and h % height == 0 and w % width == 0 and h // height == w // width:
-        factor = h // height
-        blocks = depth.reshape(height, factor, width, factor).swapaxes(1, 2).reshape(height, width, factor**2)
-        blocks = np.sort(blocks, axis=2)  # NaN last
-        middle = np.maximum(np.isfinite(blocks).sum(2) - 1, 0) // 2
-        return np.take_along_axis(blocks, middle[..., None], axis=2)[..., 0]
-    raise NoTarget("size_mismatch", f"depth of {w} x {h} is no whole factor of the image's {width} x {height}")
+    factor = whole_factor((h, w), (height, width))
+    if factor is None:
+        raise NoTarget("size_mismatch", f"depth of {w} x {h} is no whole factor of the image's {width} x {height}")
+    if factor > 1:
+        return depth.repeat(int(factor), axis=0).repeat(int(factor), axis=1)
+    n = factor.denominator
+    blocks = depth.reshape(height, n, width, n).swapaxes(1, 2).reshape(height, width, n**2)
+    blocks = np.sort(blocks, axis=2)  # NaN last
+    middle = np.maximum(np.isfinite(blocks).sum(2) - 1, 0) // 2
+    return np.take_along_axis(blocks, middle[..., None], axis=2)[..., 0]
 
 
 def organized_points(mask: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
@@ -194,7 +195,7 @@ def _measure(
     spread = np.cov(points.T)
     values, axes = _principal_axes(spread, position)
     low, high = np.percentile((points - position) @ axes, PERCENTILES, axis=0)
-    mask_error = 1 - _mask_iou(mask, probability, predicted_iou)
+    mask_error = 1 - _expected_iou(mask, probability, predicted_iou)
     share = SHARE[0] + SHARE[1] * mask_error**2 + SHARE[2] * (1 - used) ** 2
     covariance = np.zeros((6, 6))
     covariance[:3, :3] = _position_covariance(spread, position, share)
@@ -306,7 +307,8 @@ def _pointing(axis: np.ndarray, references: Sequence[np.ndarray]) -> np.ndarray:
     return axis
 
 
-def _mask_iou(mask: np.ndarray, probability: np.ndarray | None, predicted_iou: float) -> float:
+def _expected_iou(mask: np.ndarray, probability: np.ndarray | None, predicted_iou: float) -> float:
+    """What the IoU of the mask and its thing is taken to be, 0..1, as no truth is at hand."""
     if np.isfinite(predicted_iou):
         return float(np.clip(predicted_iou, 0, 1))
     if probability is None:

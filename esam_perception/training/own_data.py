@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
 from esam_perception.errors import InvalidInput
+from esam_perception.images.masks import mask_iou
 from esam_perception.matching.checkpoint import load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.pipeline.mask_head import MaskHeadConfig
@@ -247,7 +248,7 @@ def judge_images(
                     match.itm_score,
                     match.verdict,
                     bool(any(mask[row, column] for mask in truths)),
-                    max(float((found & mask).sum() / max(1, (found | mask).sum())) for mask in truths),
+                    max(mask_iou(found, mask) for mask in truths),
                     max(int(mask.sum()) for mask in truths),
                     match.query.text,
                     confidence=match.confidence,
