@@ -35,7 +35,6 @@ ALLOWED = (
     Allowed("/test_view", "rerun-sdk", "it is not installed", missing("rerun")),
     Allowed("/test_replay", "Ray", "it is not installed", missing("ray")),
     Allowed("/test_launch_real", "launch_ros", "it is not installed", missing("launch_ros")),
-    Allowed("/test_encodings", "cv_bridge", "it is not installed", missing("cv_bridge")),
     Allowed("/test_target_start", "tf2_ros is installed", "it is", lambda: find_spec("tf2_ros") is not None),
     Allowed("", "GB free|disk space", "the disk is nearly full", lambda: shutil.disk_usage(tempfile.gettempdir()).free < 6e9),
     Allowed("", "ROS 2 is not installed|ROS' own", "it is not, outside of .venv", not_installed_by_esam("rclpy")),

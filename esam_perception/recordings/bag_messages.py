@@ -15,7 +15,8 @@ import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-PACKAGE = "esam_perception"
+from esam_perception.environment.installed import PACKAGE, candidates, installed
+
 OURS = ("Match", "MatchArray", "Query", "QueryArray", "Segment", "Timing")
 _OF_ROS = {
     "Time": "builtin_interfaces/msg/Time",
@@ -31,15 +32,13 @@ class MissingInterfaces(FileNotFoundError):
 
 
 def interface_folder() -> Path:
-    """The folder of the package's .msg files: beside the sources, or below the share/ of what the package is installed
-    in (pip, colcon). Raises MissingInterfaces."""
-    package = Path(__file__).resolve().parents[1]
-    candidates = [package.parent / "msg", *(up / "share" / PACKAGE / "msg" for up in package.parents)]
-    for folder in candidates:
-        if (folder / "MatchArray.msg").is_file():
-            return folder
-    raise MissingInterfaces(f"the package's .msg files are not installed (looked in {candidates[0]} and share/): "
-                            "install the package again, or use ./esam in a clone of the repository")  # fmt: skip
+    """The folder of the package's .msg files. Raises MissingInterfaces."""
+    found = installed("msg/MatchArray.msg")
+    if found is None:
+        looked = ", ".join(str(path.parent) for path in candidates("msg/MatchArray.msg")[:2])
+        raise MissingInterfaces(f"the package's .msg files are not installed (looked in {looked} and above): "
+                                "install the package again, or use ./esam in a clone of the repository")  # fmt: skip
+    return found.parent
 
 
 class BagTypes:
