@@ -33,7 +33,7 @@ ALLOWED = (
     Allowed("", "off-screen GL is missing", "no GL driver is installed", no_gl),
     Allowed("/test_timm", "timm", "timm or torchvision is not installed", missing("timm", "torchvision")),
     Allowed("/test_view", "rerun-sdk", "it is not installed", missing("rerun")),
-    Allowed("/test_replay", "Ray", "it is not installed", missing("ray")),
+    Allowed("/test_parallel", "Ray", "it is not installed", missing("ray")),
     Allowed("/test_launch_real", "launch_ros", "it is not installed", missing("launch_ros")),
     Allowed("/test_target_start", "tf2_ros is installed", "it is", lambda: find_spec("tf2_ros") is not None),
     Allowed("", "GB free|disk space", "the disk is nearly full", lambda: shutil.disk_usage(tempfile.gettempdir()).free < 6e9),

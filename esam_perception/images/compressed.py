@@ -1,4 +1,4 @@
-"""Compressed images -> arrays: of compressed topics and of image files.
+"""Compressed images <-> arrays: of compressed topics and of image files.
 
 A header is asked how large its image is before OpenCV decodes it, so that a small file cannot ask for gigabytes. What has no
 such header is refused, never guessed.
@@ -19,14 +19,14 @@ MAX_PIXELS = 1 << 26
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF, GIF and PNM"
 
 
-class UnreadableImage(ValueError):
-    """Bytes that are no image, or one that is too large; one line that says which."""
+class CodecError(ValueError):
+    """Bytes that are no image, one that is too large, or pixels that a format cannot hold; one line that says which."""
 
 
 def decode_rgb(data: Any) -> np.ndarray:
     """uint8 [H, W, 3] RGB of a compressed image (bytes, or anything with its buffer), turned as its EXIF says.
 
-    Raises UnreadableImage.
+    Raises CodecError.
     """
     return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
@@ -34,27 +34,37 @@ def decode_rgb(data: Any) -> np.ndarray:
 def decode_unchanged(data: Any) -> np.ndarray:
     """[H, W] or [H, W, C] as the image has them: its own depth of bits, channels in OpenCV's order (BGR).
 
-    Raises UnreadableImage.
+    Raises CodecError.
     """
     return _decoded(data, cv2.IMREAD_UNCHANGED)
+
+
+def encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
+    """JPEG of uint8 [H, W, 3] RGB. quality: 1..100. Raises CodecError where the format cannot hold it."""
+    try:
+        written, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:  # which of both it is depends on OpenCV's version
+        written = False
+    if not written:
+        height, width = rgb.shape[:2]
+        raise CodecError(f"JPEG cannot hold an image of {width} x {height} pixels: its sides have at most 65500")
+    return data.tobytes()
 
 
 def _decoded(data: Any, flags: int) -> np.ndarray:
     raw = np.frombuffer(data, np.uint8)
     size = claimed_size(raw.data)
     if size is None:
-        raise UnreadableImage(f"{raw.size} bytes that are no image; {FORMATS} are read")
+        raise CodecError(f"{raw.size} bytes that are no image; {FORMATS} are read")
     width, height = size
     if not 0 < width * height <= MAX_PIXELS:
-        raise UnreadableImage(
-            f"an image of {width} x {height} pixels; 1 to {MAX_PIXELS >> 20} Mi are read: make it smaller"
-        )
+        raise CodecError(f"an image of {width} x {height} pixels; 1 to {MAX_PIXELS >> 20} Mi are read: make it smaller")
     try:
         image: np.ndarray | None = cv2.imdecode(raw, flags)
     except cv2.error as error:
-        raise UnreadableImage(f"OpenCV cannot decode it: {' '.join(str(error).split())}") from error
+        raise CodecError(f"OpenCV cannot decode it: {' '.join(str(error).split())}") from error
     if image is None:
-        raise UnreadableImage(f"{raw.size} bytes that are no image that OpenCV can decode")
+        raise CodecError(f"{raw.size} bytes that are no image that OpenCV can decode")
     return image
 
 

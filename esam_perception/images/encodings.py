@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import cv2
 import numpy as np
 
-from esam_perception.images.compressed import UnreadableImage, decode_rgb
+from esam_perception.images.compressed import CodecError, decode_rgb
 
 # Samples a pixel of what is read as is or through one of OpenCV's colour conversions (None: already RGB).
 _EIGHT_BIT: dict[str, tuple[int, int | None]] = {
@@ -65,6 +65,7 @@ class RefusedImage(ValueError):
 class ImageMessage(Protocol):
     """The fields of a sensor_msgs/Image that are read: of ROS' class, of rosbags', of any other. data: a buffer."""
 
+    header: Any
     height: int
     width: int
     encoding: str
@@ -76,6 +77,7 @@ class ImageMessage(Protocol):
 class CompressedImageMessage(Protocol):
     """The fields of a sensor_msgs/CompressedImage that are read. data: a buffer."""
 
+    header: Any
     format: str
     data: Any
 
@@ -112,11 +114,11 @@ def image_to_rgb(message: ImageMessage) -> np.ndarray:
     if is_wide:
         pixels = pixels.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16, copy=False)
     pixels = pixels.reshape(shape)
-    if is_wide and samples == 1:  # a third of the work before there are colours; with them, so that alpha has no say
-        return cv2.cvtColor(_to_eight_bit(pixels), conversion)
+    if is_wide and samples == 1:
+        pixels, is_wide = _to_eight_bit(pixels), False  # a third of the work that it is once there are colours
     if conversion is not None:
         pixels = cv2.cvtColor(pixels, conversion)
-    return _to_eight_bit(pixels) if is_wide else pixels
+    return _to_eight_bit(pixels) if is_wide else pixels  # after the conversion: alpha has no say in the range
 
 
 def message_to_rgb(message: ImageMessage | CompressedImageMessage) -> np.ndarray:
@@ -124,10 +126,9 @@ def message_to_rgb(message: ImageMessage | CompressedImageMessage) -> np.ndarray
     them. Raises RefusedImage."""
     if hasattr(message, "encoding"):
         return image_to_rgb(cast(ImageMessage, message))
-    message = cast(CompressedImageMessage, message)
     try:
         return decode_rgb(message.data)
-    except UnreadableImage as error:
+    except CodecError as error:
         raise RefusedImage("bad_compression", f"format '{message.format[:64]}': {error}") from error
 
 
@@ -193,4 +194,5 @@ def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> 
 
 def plane(message: ImageMessage) -> np.ndarray:
     """[H, W] of a mono8 or 32FC1 image as `fill_image` makes it: uint8 or float32, a view of the message's data."""
-    return np.frombuffer(message.data, _OUTPUT[message.encoding]).reshape(message.height, message.width)
+    kind = np.float32 if message.encoding == "32FC1" else np.uint8
+    return np.frombuffer(message.data, kind).reshape(message.height, message.width)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from esam_perception.images.compressed import UnreadableImage, decode_rgb, decode_unchanged
+from esam_perception.images.compressed import CodecError, decode_rgb, decode_unchanged
 
 
 class ImageFileError(ValueError):
@@ -33,5 +33,5 @@ def _read(path: Path, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
         return decode(path.read_bytes())
     except OSError as error:
         raise ImageFileError(f"{path}: {error.strerror}") from error
-    except UnreadableImage as error:
+    except CodecError as error:
         raise ImageFileError(f"{path}: {error}") from error

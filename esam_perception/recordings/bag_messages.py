@@ -63,12 +63,12 @@ class BagTypes:
             raise AttributeError(name)
         return functools.partial(self._make, self.full_name(name))
 
-    def serialize(self, message, name: str) -> memoryview:
+    def serialize(self, message: Any, name: str) -> memoryview:
         """CDR of a message: of this class' types, or any object with the same fields."""
         full_name = self.full_name(name)
         return self.store.serialize_cdr(self._converted(message, full_name), full_name)
 
-    def _make(self, full_name: str, **given):
+    def _make(self, full_name: str, **given: Any) -> Any:
         fields = dict(self.store.fielddefs[full_name][1])
         if unknown := set(given) - set(fields):
             raise TypeError(f"{full_name} has no field {', '.join(sorted(unknown))}")
@@ -77,7 +77,7 @@ class BagTypes:
             values["w"] = 1.0  # the one default in the contract's messages that is not zero; rosbags keeps none
         return self.store.types[full_name](**values)
 
-    def _default(self, kind):
+    def _default(self, kind: Any) -> Any:
         node, detail = kind
         if node == Nodetype.NAME:
             return self._make(detail)
@@ -88,12 +88,12 @@ class BagTypes:
             return [self._make(what) for _ in range(length)]
         return [] if node == Nodetype.SEQUENCE else [0] * length
 
-    def _converted(self, message, full_name: str):
+    def _converted(self, message: Any, full_name: str) -> Any:
         """The message in rosbags' classes, its arrays of numbers in numpy's."""
         fields = self.store.fielddefs[full_name][1]
         return self.store.types[full_name](**{name: self._value(getattr(message, name), kind) for name, kind in fields})
 
-    def _value(self, value, kind):
+    def _value(self, value: Any, kind: Any) -> Any:
         node, detail = kind
         if node == Nodetype.NAME:
             return self._converted(value, detail)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from esam_perception.images.compressed import MAX_PIXELS, UnreadableImage, claimed_size, decode_rgb
+from esam_perception.images.compressed import MAX_PIXELS, CodecError, claimed_size, decode_rgb, encode_jpeg
 from esam_perception.images.encodings import RefusedImage, message_to_rgb
 from esam_perception.images.files import ImageFileError, read_rgb
 from test.images.plain_messages import CompressedImage
@@ -140,7 +140,7 @@ def test_whatever_a_header_says_there_is_an_image_of_bounded_size_or_a_reason(su
 
 @given(st.binary(max_size=200))
 def test_what_is_no_image_is_refused(data):
-    with pytest.raises(UnreadableImage, match="no image"):
+    with pytest.raises(CodecError, match="no image"):
         decode_rgb(b"x" + data)
     assert claimed_size(b"x" + data) is None
 
@@ -162,3 +162,9 @@ def test_an_exif_turn_is_no_other_size():
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + orientation + bytes(4)
     turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
     assert claimed_size(turned) == (WIDTH, HEIGHT) and decode_rgb(turned).shape == (WIDTH, HEIGHT, 3)
+
+
+def test_what_is_written_can_be_read_and_what_jpeg_cannot_hold_is_refused():
+    assert np.abs(decode_rgb(encode_jpeg(picture(), 95)).astype(int) - picture()).max() <= 12
+    with pytest.raises(CodecError, match="70000 x 1 pixels"):
+        encode_jpeg(np.zeros((1, 70_000, 3), np.uint8), 90)
