@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
+from esam_perception.images.compressed import encode_jpeg
 from esam_perception.images.encodings import fill_image
 from esam_perception.types import Match, Provenance, Query, Segment, Target3D, Timing
 
@@ -114,9 +114,8 @@ class Messages:
         return fill_image(self._types.Image(), pixels, encoding, header)
 
     def jpeg(self, rgb: np.ndarray, header: Any, quality: int = 85) -> Any:
-        """A sensor_msgs/CompressedImage: the JPEG of uint8 [H, W, 3] RGB. quality: 1..100."""
-        _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return self._types.CompressedImage(header=header, format="jpeg", data=data.tobytes())
+        """A sensor_msgs/CompressedImage: the JPEG of uint8 [H, W, 3] RGB. quality: 1..100. Raises CodecError."""
+        return self._types.CompressedImage(header=header, format="jpeg", data=encode_jpeg(rgb, quality))
 
 
 def fill_target(message: Any, target: Target3D) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -40,7 +41,7 @@ def read_queries(path: Path) -> tuple[Query, ...]:
     return queries
 
 
-def _entries(text: str, path: Path) -> list:
+def _entries(text: str, path: Path) -> list[Any]:
     try:
         # JSON is YAML
         content = yaml.safe_load(text)
@@ -53,7 +54,7 @@ def _entries(text: str, path: Path) -> list:
     return entries or []
 
 
-def _query(entry, path: Path, number: int) -> Query:
+def _query(entry: Any, path: Path, number: int) -> Query:
     where = f"{path}: query {number}"
     if isinstance(entry, str):
         return Query(entry.strip())
