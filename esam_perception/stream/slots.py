@@ -100,7 +100,7 @@ class FairLock:
             self._condition.wait_for(lambda: self._serving == ticket)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._condition:
             self._serving += 1
             self._condition.notify_all()

@@ -1,20 +1,24 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-
-from esam_perception import msg
 from esam_perception.stream.query_sets import (
     MAX_CHARACTERS,
     MAX_QUERIES,
     RefusedQuery,
     parse_query_text,
+    parse_texts,
     queries_of_message,
 )
 from esam_perception.types import Query
+
+
+def query_array(*queries: Query) -> SimpleNamespace:
+    """What an esam_perception/QueryArray is to its reader; a Query has the fields of the message of that name."""
+    return SimpleNamespace(queries=list(queries))
 
 
 @pytest.mark.parametrize(
@@ -61,16 +65,47 @@ def test_any_text_gives_clean_queries_or_a_reason(text):
     assert all(t == t.strip() and t and "\n" not in t and ";" not in t and len(t) <= MAX_CHARACTERS for t in texts)
 
 
+def test_every_text_asked_of_locate_is_one_query():
+    assert [query.text for query in parse_texts(["a mug; a bowl", " a mug", "a mug "])] == [
+        "a mug; a bowl", "a mug", "a mug",
+    ]  # fmt: skip
+    assert parse_texts([]) == ()
+
+
+@pytest.mark.parametrize(
+    "texts, reason",
+    [
+        (["a mug", "a mug\na bowl"], "control_characters"),
+        (["a mug", ""], "no_words"),
+        (["; ;"], "no_words"),
+        (["x" * (MAX_CHARACTERS + 1)], "too_long"),
+        (["a mug"] * (MAX_QUERIES + 1), "too_many"),
+        (["x" * 100_000] * 100_000, "too_many"),
+    ],
+)
+def test_texts_that_locate_refuses(texts, reason):
+    with pytest.raises(RefusedQuery) as error:
+        parse_texts(texts)
+    assert error.value.reason == reason and len(str(error.value)) < 200
+
+
+@given(st.lists(st.text(max_size=9), max_size=MAX_QUERIES + 2))
+def test_texts_of_locate_are_answered_one_by_one_or_refused(texts):
+    try:
+        queries = parse_texts(texts)
+    except RefusedQuery as error:
+        assert error.reason in RefusedQuery.REASONS
+        return
+    assert [query.text for query in queries] == [text.strip() for text in texts]
+    # each could stand for itself
+    assert all(parse_texts([text]) == (query,) for text, query in zip(texts, queries))
+
+
 @given(
     st.lists(st.builds(Query, st.text(max_size=9), st.text(max_size=3), st.floats(-1, 2), st.floats(-1, 2)), max_size=5)
 )
 def test_structured_queries_keep_ids_and_thresholds_or_are_refused(queries):
-    message = msg.QueryArray()
-    for q in queries:
-        text, identity = (s.encode("utf-8", "replace").decode() for s in (q.text, q.id))
-        message.queries.append(
-            msg.Query(text=text, id=identity, match_threshold=q.match_threshold, reject_threshold=q.reject_threshold)
-        )
+    message = query_array(*queries)
     try:
         taken = queries_of_message(message)
     except RefusedQuery as error:
@@ -85,14 +120,14 @@ def test_structured_queries_keep_ids_and_thresholds_or_are_refused(queries):
 
 @pytest.mark.parametrize("match, reject", [(math.nan, 0.0), (0.2, 0.5), (1.5, 0.0), (-0.1, 0.0)])
 def test_thresholds_that_make_no_sense_are_refused(match, reject):
-    message = msg.QueryArray(queries=[msg.Query(text="mug", match_threshold=match, reject_threshold=reject)])
+    message = query_array(Query("mug", match_threshold=match, reject_threshold=reject))
     with pytest.raises(RefusedQuery) as error:
         queries_of_message(message)
     assert error.value.reason == "bad_threshold"
 
 
 def test_one_id_for_two_queries_is_refused():
-    message = msg.QueryArray(queries=[msg.Query(text="a", id="x"), msg.Query(text="b", id="x")])
+    message = query_array(Query("a", "x"), Query("b", "x"))
     with pytest.raises(RefusedQuery) as error:
         queries_of_message(message)
     assert error.value.reason == "duplicate_id"
