@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from esam_perception.pipeline.verdict import check_thresholds
+import numpy as np
+
 from esam_perception.types import Query
 
 MAX_QUERIES = 64
@@ -67,10 +67,15 @@ def parse_texts(texts: Sequence[str]) -> tuple[Query, ...]:
 def queries_of_message(message: QueryArrayMessage) -> tuple[Query, ...]:
     """The queries of an esam_perception/QueryArray. Raises RefusedQuery."""
     queries = [
-        Query(q.text.strip(), q.id.strip(), q.match_threshold, q.reject_threshold)
+        Query(q.text.strip(), q.id.strip(), _decimal(q.match_threshold), _decimal(q.reject_threshold))
         for q in message.queries[: MAX_QUERIES + 1]
     ]
     return checked_queries(queries)
+
+
+def _decimal(value: float) -> float:
+    """What somebody wrote who got this float32: 0.6, not 0.60000002, which lies above a profile's threshold of 0.6."""
+    return float(str(np.float32(value)))
 
 
 def checked_queries(queries: Iterable[Query]) -> tuple[Query, ...]:
@@ -105,10 +110,11 @@ def _check_query(query: Query) -> None:
 
 
 def _check_query_thresholds(query: Query) -> None:
+    """As far as the query tells by itself: see stream.thresholds for those that hold."""
     match, reject = query.match_threshold, query.reject_threshold
-    try:
-        if math.isnan(match) or math.isnan(reject):
-            raise ValueError("a threshold is not a number")
-        check_thresholds(match or 1.0, reject or 0.0)
-    except ValueError as error:
-        raise RefusedQuery("bad_threshold", f"query {query.text[:40]!r}: {error}") from error
+    if not (0 <= match <= 1 and 0 <= reject <= 1) or 0 < match < reject:
+        raise RefusedQuery(
+            "bad_threshold",
+            f"query {query.text[:40]!r}: thresholds must satisfy 0 <= reject <= match <= 1, got reject {reject:g}, match "
+            f"{match:g} (0: the default)",
+        )

@@ -1,6 +1,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from esam_perception.stream.query_sets import (
     queries_of_message,
 )
 from esam_perception.types import Query
+
+THRESHOLDS = st.one_of(st.just(0.0), st.floats(-1, 2, width=32))
 
 
 def query_array(*queries: Query) -> SimpleNamespace:
@@ -101,9 +104,7 @@ def test_texts_of_locate_are_answered_one_by_one_or_refused(texts):
     assert all(parse_texts([text]) == (query,) for text, query in zip(texts, queries))
 
 
-@given(
-    st.lists(st.builds(Query, st.text(max_size=9), st.text(max_size=3), st.floats(-1, 2), st.floats(-1, 2)), max_size=5)
-)
+@given(st.lists(st.builds(Query, st.text(max_size=9), st.text(max_size=3), THRESHOLDS, THRESHOLDS), max_size=5))
 def test_structured_queries_keep_ids_and_thresholds_or_are_refused(queries):
     message = query_array(*queries)
     try:
@@ -114,7 +115,9 @@ def test_structured_queries_keep_ids_and_thresholds_or_are_refused(queries):
     assert len(taken) == len(queries) and len({query.key for query in taken}) == len(taken)
     for got, sent in zip(taken, message.queries):
         assert (got.text, got.id) == (sent.text.strip(), sent.id.strip())
-        assert (got.match_threshold, got.reject_threshold) == (sent.match_threshold, sent.reject_threshold)
+        # messages carry float32
+        assert np.float32(got.match_threshold) == sent.match_threshold
+        assert np.float32(got.reject_threshold) == sent.reject_threshold
         assert 0 <= got.match_threshold <= 1 and 0 <= got.reject_threshold <= 1
 
 
@@ -124,6 +127,11 @@ def test_thresholds_that_make_no_sense_are_refused(match, reject):
     with pytest.raises(RefusedQuery) as error:
         queries_of_message(message)
     assert error.value.reason == "bad_threshold"
+
+
+def test_thresholds_of_messages_are_what_was_written_not_the_float32_beside_it():
+    (taken,) = queries_of_message(query_array(Query("mug", "", float(np.float32(0.6)), float(np.float32(0.1)))))
+    assert (taken.match_threshold, taken.reject_threshold) == (0.6, 0.1)
 
 
 def test_one_id_for_two_queries_is_refused():
