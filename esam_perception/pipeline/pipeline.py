@@ -27,7 +27,7 @@ from esam_perception.pipeline.labels import segment_label
 from esam_perception.pipeline.mask_head import MaskHeadConfig, TextMaskHead, read_masks
 from esam_perception.pipeline.prompting import PromptingOptions, choose_heat
 from esam_perception.pipeline.regions import RegionMask, find_all_regions, mask_map, masked_crop, native_segment
-from esam_perception.pipeline.verdict import check_thresholds, confidence, decide, itm_score
+from esam_perception.pipeline.verdict import check_thresholds, confidence, decide, itm_score, thresholds_that_hold
 from esam_perception.profiles.registry import AUTO, Profile, ProfileError, build_config, load_profile
 from esam_perception.profiles.weights import load_weights
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
@@ -141,8 +141,8 @@ class Pipeline:
         """Say of each query whether the image shows it, how sure that is, and where.
 
         image: uint8 [H, W, 3] RGB. Thresholds: the query's where positive, else the argument's where positive, else the
-        profile's. segment_always: give segments whatever the verdict. Returns matches in the order of the queries.
-        Raises InvalidImage, and InvalidQuery for a query with no words, InvalidThresholds for thresholds out of order.
+        profile's (see verdict.thresholds_that_hold). segment_always: give segments whatever the verdict. Returns matches
+        in the order of the queries. Raises InvalidImage, InvalidQuery for a query with no words, InvalidThresholds.
         """
         return list(self.locate_timed(image, queries, segment_always, match_threshold, reject_threshold).matches)
 
@@ -162,6 +162,8 @@ class Pipeline:
         if not asked:
             return Located(())
         # what is wrong with a query is found before anything is computed
+        if match_threshold and reject_threshold:
+            check_thresholds(match_threshold, reject_threshold)
         for query in asked:
             self.check_text(query.text)
             self.thresholds(query, match_threshold, reject_threshold)
@@ -211,14 +213,9 @@ class Pipeline:
         self._matcher.tokenizer.tokens(text)
 
     def thresholds(self, query: Query, match_threshold: float, reject_threshold: float) -> tuple[float, float]:
-        """(match, reject) that hold for a query: its own where positive, else the argument's where positive, else the
-        profile's. Raises InvalidThresholds where they are out of order."""
-        options = self.profile.verdict
-        match = query.match_threshold or match_threshold or options.match_threshold
-        # a default below which nothing is rejected must not lie above a lower threshold that was asked for
-        reject = query.reject_threshold or reject_threshold or min(options.reject_threshold, match)
-        check_thresholds(match, reject)
-        return match, reject
+        """(match, reject) that hold for a query with these arguments of `locate`: see verdict.thresholds_that_hold. Raises
+        InvalidThresholds."""
+        return thresholds_that_hold(query, match_threshold, reject_threshold, self.profile.verdict)
 
     def _score_regions(self, image: np.ndarray, matches: list[Match]) -> list[Match]:
         """The matches with the ITM score of each segment's masked crop, all crops in one batch."""

@@ -79,6 +79,19 @@ def test_thresholds_of_query_argument_and_profile_in_this_order(pipeline, image)
     assert unsure.verdict is Verdict.UNSURE and not unsure.segments
 
 
+def test_a_default_never_makes_a_query_impossible_and_arguments_out_of_order_are_errors(pipeline, image):
+    low = Query("the red mug", match_threshold=1e-6)
+    (match,) = pipeline.locate(image, [low], reject_threshold=1.0)  # once a ValueError in every frame
+    assert match.verdict is Verdict.MATCH
+    for queries, match_threshold, reject_threshold in (
+        ([low], 0.3, 0.6),
+        ([Query("the red mug", reject_threshold=0.9)], 0.0, 0.0),
+        ([low], 0.0, 1.5),
+    ):
+        with pytest.raises(ValueError, match="threshold"):
+            pipeline.locate(image, queries, False, match_threshold, reject_threshold)
+
+
 def test_the_fused_map_is_what_fusion_says(pipeline, image):
     encoded, profile = pipeline.encode(image), pipeline.profile
     (match,) = pipeline.ask(encoded, ["the red mug"], segment_always=True)
