@@ -9,12 +9,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
+from esam_perception.errors import EsamError
 from esam_perception.recordings.replay import BagJob, BagResult, replay_bag
 
 _Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
-class ParallelError(ValueError):
+class ParallelError(EsamError):
     """Bags that cannot be replayed at once, here or on that cluster; one line that says why."""
 
 

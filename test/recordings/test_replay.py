@@ -124,9 +124,9 @@ def test_the_node_reads_images_with_the_same_function():
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from esam_perception.images import encodings
     from esam_perception.recordings import replay as replay_bag
-    from esam_perception.ros.node import node
+    from esam_perception.ros.node import activation
 
-    assert node.message_to_rgb is replay_bag.message_to_rgb is encodings.message_to_rgb
+    assert activation.message_to_rgb is replay_bag.message_to_rgb is encodings.message_to_rgb
 
 
 def test_no_ros_is_imported(tiny_profile, queries, bag, tmp_path):
