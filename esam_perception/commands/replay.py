@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +15,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from esam_perception.errors import EsamError
-from esam_perception.profiles.registry import load_profile
+from esam_perception.profiles.registry import load_profile, notes_on
 from esam_perception.recordings.bag_messages import interface_folder
 from esam_perception.recordings.query_file import read_queries
 from esam_perception.recordings.replay import BagJob, BagResult, discard, image_count, replay_bag
 from esam_perception.recordings.summary import about, write_summaries
+
+log = logging.getLogger(__name__)
 
 EPILOG = """BAG is a rosbag2 recording: a folder with metadata.yaml, an .mcap or a .db3 file. Every frame is looked at, in the
 bag's order; the same bag gives the same bytes (on the same machine, with the same model and versions).
@@ -85,9 +88,10 @@ def run(args: argparse.Namespace) -> int:
         jobs = plan(args)
         frames = [image_count(job) for job in jobs]
         interface_folder()
-        _, warnings = load_profile(args.model)
-        for warning in warnings:
-            print(f"esam replay: {warning}", file=sys.stderr)
+        profile = load_profile(args.model)
+        if not _in_one_process(args, jobs):  # the others' logs are not seen here
+            for note in notes_on(args.model, profile):
+                log.warning(note)
         _make_room(args, jobs)
         results = _replay_all(args, jobs, frames)
     except EsamError as error:
@@ -139,11 +143,15 @@ def _make_room(args: argparse.Namespace, jobs: list[BagJob]) -> None:
         raise ReplayError(f"{args.output}: cannot be made ({error.strerror})") from error
 
 
+def _in_one_process(args: argparse.Namespace, jobs: list[BagJob]) -> bool:
+    return args.ray is None and min(args.jobs or 1, len(jobs)) == 1
+
+
 def _replay_all(args: argparse.Namespace, jobs: list[BagJob], frames: list[int]) -> list[BagResult]:
     """The results in the order of the jobs, with a bar of frames and the time left."""
     results = []
     with tqdm(total=sum(frames), unit="frame", smoothing=0.1) as bar:
-        if args.ray is None and min(args.jobs or 1, len(jobs)) == 1:
+        if _in_one_process(args, jobs):
             for job in jobs:
                 bar.set_description(job.bag.name)
                 results.append(replay_bag(job, bar.update))

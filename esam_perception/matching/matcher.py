@@ -22,7 +22,7 @@ from esam_perception.pipeline.mask_head import TextMaskHead, best_candidate
 TEXT_CACHE_SIZE = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageEncoding:
     """What is kept of one image: keys and values for every cross-attention, the ITC feature [1, P] (unit length), and
     for a mask head the patches [1, 1 + N, D]."""
@@ -32,7 +32,7 @@ class ImageEncoding:
     embeds: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextScores:
     """Of P phrases against one image. itm_logits: float32 [P, 2] (not match, match). itc_similarity: float32 [P],
     cosine. gradcam: float32 [P, G, G], not normalised. mask_head: float32 [P, m, m] in 0..1, the candidate that the mask
@@ -44,7 +44,7 @@ class TextScores:
     mask_head: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WordMap:
     """What one word of a phrase looks at: gradcam float32 [G, G], not normalised."""
 

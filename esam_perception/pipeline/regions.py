@@ -21,7 +21,7 @@ SAME_THING_IOU = 0.5
 MEAN_COLOUR = (123, 117, 104)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegionMask:
     """The chosen candidate of one region. logits: [m, m] on the model's device; probability: float32 [m, m], their
     sigmoid; predicted_iou: EfficientSAM's own."""

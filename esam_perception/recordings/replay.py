@@ -173,7 +173,7 @@ def _process(job, pipeline, types: BagTypes, output: _Output, result: BagResult,
         counts.add(match, stamp)
     about = {
         "profile": pipeline.profile.name,
-        "weights_sha256": pipeline.weights_sha256,
+        "weights_sha256": pipeline.provenance.weights_sha256,
         "frames_processed": result.processed,
         "frames_dropped": result.skipped,
         "frames_refused": sum(result.refused.values()),

@@ -76,7 +76,7 @@ def test_the_values_are_the_pipelines(tiny_profile, queries, bag, frames, tmp_pa
         stamp = array.header.stamp
         assert stamp.sec * 10**9 + stamp.nanosec == START + i * STEP
         assert array.header.frame_id == "camera_optical_frame"
-        assert (array.profile, array.weights_sha256) == ("tiny", pipeline.weights_sha256)
+        assert (array.profile, array.weights_sha256) == ("tiny", pipeline.provenance.weights_sha256)
         assert (array.frames_processed, array.frames_dropped, array.frames_refused) == (i + 1, 0, 0)
         assert all(getattr(array.timing, name) == 0 for name in ("total", "preprocess", "age_at_start", "publish"))
         expected = pipeline.locate(pixels, QUERIES, segment_always=True)

@@ -121,8 +121,8 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             self._fail(f"configure failed: {error}")
             return TransitionCallbackReturn.FAILURE
         self._fatal = ""
-        for warning in pipeline.warnings:
-            self.get_logger().warning(warning)
+        for note in pipeline.provenance.notes:
+            self.get_logger().warning(note)
         self._pipeline = pipeline
         self._take_queries(QUERY_TOPIC, lambda: self._queries)
         self.get_logger().info(
@@ -333,7 +333,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
         """The fields of MatchArray that describe the node. processed: frames about to be counted."""
         return {
             "profile": self._pipeline.profile.name,
-            "weights_sha256": self._pipeline.weights_sha256,
+            "weights_sha256": self._pipeline.provenance.weights_sha256,
             "frames_processed": self._statistics.processed + processed,
             "frames_dropped": self.frames_dropped,
             "frames_refused": self._statistics.refused_of(self.image_topic),
@@ -364,7 +364,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
                 image_topic=self.image_topic,
                 model=pipeline.profile.name if pipeline else "none",
                 device=str(pipeline.device) if pipeline else "none",
-                warnings=(*self._transport_problems, *(pipeline.warnings if pipeline else ())),
+                warnings=(*self._transport_problems, *(pipeline.provenance.notes if pipeline else ())),
                 queries=len(self._queries),
                 frames_dropped=self.frames_dropped,
                 degradation=self._stream.degradation,

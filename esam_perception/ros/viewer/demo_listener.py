@@ -31,7 +31,7 @@ def plane(message: Image) -> np.ndarray:
     return np.frombuffer(message.data, kind).reshape(message.height, message.width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeenFrame:
     """A result with the image it is about. instances: the truth, where it is known."""
 
