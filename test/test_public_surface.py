@@ -1,7 +1,9 @@
 """What `from esam_perception import ...` gives, and what it costs."""
 
 import ast
+import dataclasses
 import importlib
+import os
 import subprocess
 import sys
 
@@ -28,6 +30,39 @@ def test_importing_costs_nothing_and_a_name_costs_what_it_needs():
     assert (
         fresh("from esam_perception import Pipeline; print(Pipeline.__module__)") == "esam_perception.pipeline.pipeline"
     )
+
+
+def test_types_that_hold_arrays_are_equal_to_themselves_alone():
+    """`==` of two of them would raise, as arrays have no one answer."""
+    with_arrays = set()
+    for name in NAMES:
+        value = getattr(esam_perception, name)
+        if dataclasses.is_dataclass(value):
+            arrays = any(
+                "ndarray" in str(f.type) or "Tensor" in str(f.type) or "Match" in str(f.type)
+                for f in dataclasses.fields(value)
+            )
+            assert value.__dataclass_params__.frozen and value.__dataclass_params__.eq is not arrays, name
+            with_arrays |= {name} if arrays else set()
+    assert with_arrays >= {"Frame", "Target3D", "Segment", "Match", "Located", "EncodedImage", "WordMap"}
+
+
+LOADS = "from esam_perception import Pipeline; p = Pipeline.from_profile('auto', 'cpu'); print(p.provenance.notes)"
+
+
+@pytest.mark.parametrize(
+    "set_up, lines", [("", 0), ("import logging; logging.basicConfig(format='%(name)s|%(message)s'); ", 1)]
+)
+def test_the_library_says_nothing_unless_logging_is_set_up(tmp_path, set_up, lines):
+    """Under `auto` without blip_base there is something to say; it stays in the provenance in any case."""
+    environment = {**os.environ, "ESAM_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", set_up + LOADS], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    said = [line for line in done.stderr.splitlines() if "blip_base" in line]
+    assert len(said) == lines and "esam fetch blip_base" in done.stdout
+    assert all(line.startswith("esam_perception.pipeline.pipeline|model 'auto'") for line in said)
+    assert lines or not done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -96,7 +96,8 @@ def find_all_regions(
 def mask_map(regions: Sequence[RegionMask]) -> np.ndarray:
     """The masks of a query as one map, float32 [m, m]: the highest probability of any, each weighed by its region's
     salience, so that the strongest region stays the strongest."""
-    return np.max([region.prompt.salience * region.probability for region in regions], axis=0)
+    joint: np.ndarray = np.max([region.prompt.salience * region.probability for region in regions], axis=0)
+    return joint
 
 
 @torch.inference_mode()

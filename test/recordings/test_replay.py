@@ -147,6 +147,23 @@ def test_the_same_bag_gives_the_same_bytes(jobs, tiny_profile, queries, bag, fra
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_what_stands_in_for_auto_is_said_once(queries, bag, frames, tmp_path, monkeypatch, capsys):
+    """By the pipeline as it is loaded; where that is in another process, whose log nobody sees, by the command."""
+    from esam_perception.commands import replay as command
+    from esam_perception.recordings.replay import _load
+
+    monkeypatch.setenv("ESAM_HOME", str(tmp_path))
+    other = write_bag(tmp_path / "other", {"/front": [image(frames[0])]})
+    fixed = ["--queries", str(queries), "--device", "cpu", "--every", "4"]
+    _load.cache_clear()
+    assert main(["replay", str(bag), str(other), *fixed, "--output", str(tmp_path / "one")]) == 0
+    alone = capsys.readouterr().err
+    monkeypatch.setattr(command, "_replay_all", lambda args, jobs, frames: [])
+    assert main(["replay", str(bag), str(other), *fixed, "--output", str(tmp_path / "two"), "--jobs", "2"]) == 0
+    for said in (alone, capsys.readouterr().err):
+        assert said.count("esam replay: model 'auto': blip_base is not fetched") == said.count("blip_base is not") == 1
+
+
 def end_this_process(code):
     os._exit(code)
 
