@@ -60,8 +60,6 @@ def _locate_all(args: argparse.Namespace, jobs: list[tuple[Path, list[str]]]) ->
 
     torch.set_num_threads(args.threads)
     pipeline = Pipeline.from_profile(args.model, args.device)
-    for warning in pipeline.warnings:
-        print(f"esam locate: {warning}", file=sys.stderr)
     args.output.mkdir(parents=True, exist_ok=True)
     with open(args.output / "results.jsonl", "w", encoding="utf-8") as results:
         for number, (path, texts) in enumerate(tqdm(jobs, unit="image", disable=len(jobs) == 1)):

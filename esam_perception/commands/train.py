@@ -141,7 +141,7 @@ def _machine(args: argparse.Namespace) -> Machine:
     import torch
 
     from esam_perception.computing import slow_precision
-    from esam_perception.pipeline.pipeline import choose_device
+    from esam_perception.pipeline.loading import choose_device
     from esam_perception.training.loop import Machine
 
     machine = Machine(choose_device(args.device), args.precision)

@@ -45,6 +45,8 @@ class BlipArchitecture:
         return self.image_size // self.patch_size
 
     def __post_init__(self) -> None:
+        if self.image_size < 1 or self.patch_size < 1:
+            raise InvalidOptions(f"image_size {self.image_size} and patch_size {self.patch_size} must be 1 or more")
         if self.stem and self.patch_size != 2 ** (len(self.stem) + 1):
             raise InvalidOptions(
                 f"a stem of {len(self.stem)} widths makes patches of {2 ** (len(self.stem) + 1)} px, not {self.patch_size}"

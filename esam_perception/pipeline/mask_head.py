@@ -77,7 +77,8 @@ class TextMaskHead(nn.Module):
         rows, columns = image_tokens.shape[-2:]
         y, x = ((torch.arange(n, device=prompts.device) + 0.5) / n for n in (rows, columns))
         grid = self.positions(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)).flatten(0, 1)
-        return self.decoder(image_tokens, grid, prompts)
+        masks, predicted_iou = self.decoder(image_tokens, grid, prompts)
+        return masks, predicted_iou
 
 
 def best_candidate(masks: Tensor, predicted_iou: Tensor) -> Tensor:

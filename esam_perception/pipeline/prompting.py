@@ -52,7 +52,7 @@ class PromptingOptions:
             raise InvalidOptions(f"prompting options out of range: {self}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
     """One question to EfficientSAM. points: float32 [N, 2], (x, y) in pixels; labels: float32 [N], of PromptLabel; N <= 6.
     salience: the highest value of its region against the whole map's, 0..1."""

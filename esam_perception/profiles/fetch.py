@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _profile_with_sources(name: str) -> Profile:
     try:
-        profile, _ = load_profile(name)
+        profile = load_profile(name)
     except ProfileError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if not profile.sources:

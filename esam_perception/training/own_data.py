@@ -160,7 +160,7 @@ def train_own(
     """
     images = read_labelled_images(data)
     learning, held_out = split(images, schedule.validation_share)
-    profile, _ = load_profile(base)
+    profile = load_profile(base)
     _claim(work_dir, data, profile, schedule)
     where = f"profile '{profile.name}'"
     phrases = {phrase for image in images for phrase in (*image.phrases, *image.negatives)}

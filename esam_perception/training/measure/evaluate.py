@@ -80,13 +80,13 @@ def _measure_targets(args: argparse.Namespace, pipeline, seeds: range) -> int:
 
 def _report(args: argparse.Namespace, pipeline, text: str, figures: dict) -> None:
     """Print the table under a line that says what was measured; write the figures where the user wants them."""
-    print(f"profile '{pipeline.profile.name}' ({pipeline.weights_sha256[:12]}), {args.scenes} scenes from seed {args.seed}, "
+    print(f"profile '{pipeline.profile.name}' ({pipeline.provenance.weights_sha256[:12]}), {args.scenes} scenes from seed {args.seed}, "
           f"{SIZE[0]}x{SIZE[1]}, {pipeline.device}\n")  # fmt: skip
     print(text)
     if args.output:
         about = {
             "profile": pipeline.profile.name,
-            "weights_sha256": pipeline.weights_sha256,
+            "weights_sha256": pipeline.provenance.weights_sha256,
             "scenes": args.scenes,
             "seed": args.seed,
         }
