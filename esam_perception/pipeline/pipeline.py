@@ -202,7 +202,7 @@ class Pipeline:
 
     def thresholds(self, query: Query, match_threshold: float, reject_threshold: float) -> tuple[float, float]:
         """(match, reject) that hold for a query with these arguments of `locate`: see verdict.thresholds_that_hold. Raises
-        ValueError."""
+        InvalidThresholds."""
         return thresholds_that_hold(query, match_threshold, reject_threshold, self.profile.verdict)
 
     def _score_regions(self, image: np.ndarray, matches: list[Match]) -> list[Match]:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from esam_perception.errors import InvalidQuery
 from esam_perception.types import Query
 
 MAX_QUERIES = 64
@@ -16,7 +17,7 @@ MAX_CHARACTERS = 256
 _SEPARATOR = re.compile(r"[\n;]")
 
 
-class RefusedQuery(ValueError):
+class RefusedQuery(InvalidQuery):
     """A query message that is not taken; the active queries stay as they are. reason: for counters."""
 
     REASONS = ("too_long", "too_many", "control_characters", "no_words", "bad_threshold", "duplicate_id")

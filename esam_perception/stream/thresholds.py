@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from esam_perception.errors import InvalidThresholds
 from esam_perception.pipeline.verdict import VerdictOptions, thresholds_that_hold
 from esam_perception.stream.query_sets import RefusedQuery
 from esam_perception.types import Query
@@ -19,7 +20,7 @@ def resolve(query: Query, match_default: float, reject_default: float, options: 
     """
     try:
         match, reject = thresholds_that_hold(query, match_default, reject_default, options)
-    except ValueError as error:
+    except InvalidThresholds as error:
         raise RefusedQuery("bad_threshold", f"query {query.text[:40]!r}: {error}") from error
     return replace(query, match_threshold=match, reject_threshold=reject)
 
