@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from esam_perception.errors import InvalidQuery, InvalidThresholds
 from esam_perception.images.masks import bounding_box
 from esam_perception.pipeline.fusion import fuse, min_max
-from esam_perception.pipeline.labels import segment_label
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import PromptingOptions
 from esam_perception.pipeline.regions import find_regions, mask_map
@@ -271,11 +270,3 @@ def test_more_regions_only_add_segments_with_labels_of_their_own(pipeline, image
     for match, only in zip(matches, single.locate(image, TEXTS, segment_always=True)):
         for a, b in zip(match.segments[:1], only.segments):
             np.testing.assert_array_equal(a.mask, b.mask)
-
-
-@given(st.integers(1, 60), st.integers(1, 6))
-def test_labels_are_unique_and_end_before_255(queries, regions):
-    labels = [segment_label(q, rank, queries) for rank in range(regions) for q in range(queries)]
-    given_out = [label for label in labels if label is not None]
-    assert len(set(given_out)) == len(given_out) and min(given_out) == 1 and max(given_out) <= 254
-    assert len(given_out) == min(len(labels), 254)
