@@ -225,6 +225,27 @@ def test_a_profile_whose_sizes_do_not_fit_its_weights_is_an_error(tiny_profile, 
         Pipeline.from_profile(str(broken), "cpu")
 
 
+@pytest.mark.parametrize(
+    "was, becomes, said",
+    [
+        ("num_attention_heads: 3", "num_attention_heads: 5", "no network has such sizes"),
+        ("num_attention_heads: 3", "num_attention_heads: 0", "no network has such sizes"),
+        ("embed_dim: 32", "embed_dim: -3", "no network has such sizes"),
+        ("patch_size: 16", "patch_size: 0", "patch_size 0 must be 1 or more"),
+    ],
+)
+def test_a_profile_with_sizes_that_no_network_has_is_an_error_in_one_line(tiny_profile, tmp_path, was, becomes, said):
+    import shutil
+
+    broken = shutil.copytree(tiny_profile, tmp_path / "broken")
+    path = broken / "profile.yaml"
+    assert was in path.read_text()
+    path.write_text(path.read_text().replace(was, becomes, 1))
+    with pytest.raises(ProfileError, match=said) as error:
+        Pipeline.from_profile(str(broken), "cpu")
+    assert "\n" not in str(error.value)
+
+
 def test_the_bundled_profile_finds_what_is_there(clip):
     """The trained weights on a recorded frame of a scene they were never trained on."""
     pipeline = Pipeline.from_profile("tabletop", "cpu")
