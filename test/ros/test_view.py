@@ -15,7 +15,10 @@ from esam_perception.commands.dispatcher import main
 from esam_perception.contract import Messages
 from esam_perception.images.drawing import PALETTE
 from esam_perception.recordings.bag_messages import bag_types
-from esam_perception.recordings.rerun_scene import RerunScene, cloud, layout
+from esam_perception.recordings.bags import BagError
+from esam_perception.recordings.rerun_recording import layout
+from esam_perception.recordings.rerun_scene import RerunScene, cloud
+from esam_perception.recordings.show import show_replay
 from esam_perception.types import Timing, Verdict
 from test.recordings.bag_maker import START, STEP, STORE, compressed, header, image, write_bag
 from test.recordings.replaying import replay
@@ -219,6 +222,7 @@ def test_wrong_arguments(arguments, said, capsys, monkeypatch):
 
 def test_a_viewer_that_does_not_answer_is_said(monkeypatch, capsys, tmp_path, clip):
     from esam_perception.commands import view
+    from esam_perception.recordings import show
 
     class Deaf(Recording):
         def flush(self):
@@ -226,8 +230,8 @@ def test_a_viewer_that_does_not_answer_is_said(monkeypatch, capsys, tmp_path, cl
 
     bag = write_bag(tmp_path / "in", {"/esam/matches": []})
     monkeypatch.setattr(view, "load_rerun", StandIn)
-    monkeypatch.setattr(view, "open_recording", lambda rr, args: Deaf())
-    monkeypatch.setattr(view, "show_replay", lambda *arguments: 0)
+    monkeypatch.setattr(view, "open_recording", lambda *given: Deaf())
+    monkeypatch.setattr(show, "show_replay", lambda *arguments: 0)
     assert main(["view", "--replay", str(bag), "--connect", "rerun+http://nowhere:1/proxy"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "unable to connect" in line and "--save" in line
@@ -259,10 +263,33 @@ def test_what_is_no_replay_is_said(given, tmp_path, clip, capsys, monkeypatch):
         path = write_bag(tmp_path / "in", {"/front": [image(clip[0].image[:8, :8])]})
     monkeypatch.setattr(view, "load_rerun", StandIn)
     monkeypatch.setattr(view, "has_screen", lambda: True)
-    monkeypatch.setattr(view, "open_recording", lambda rr, args: Recording())
+    monkeypatch.setattr(view, "open_recording", lambda *given: Recording())
     assert main(["view", "--replay", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("esam view: ") and ("no such file" in line or "/esam/matches" in line)
+
+
+def test_no_damage_brings_it_down(tiny_profile, scene, clip, tmp_path):
+    """Whatever bytes are wrong in what a replay wrote, and in its recording, it is shown, or refused with a BagError."""
+    frames = [np.ascontiguousarray(seen.image[::8, ::8]) for seen in clip[:2]]
+    folder = write_bag(tmp_path / "in", {"/front": [image(pixels) for pixels in frames]})
+    (tmp_path / "q.yaml").write_text(QUERIES)
+    assert replay(tiny_profile, tmp_path / "q.yaml", tmp_path / "out", folder) == 0
+    (matches,), (bag,) = (list(each.glob("*.mcap")) for each in (tmp_path / "out" / "in_matches", folder))
+    assert show_replay(scene, matches, bag) == 2
+    damaged, rng, refused = tmp_path / "damaged.mcap", np.random.default_rng(5), 0
+    for data, others in ((matches.read_bytes(), ()), (bag.read_bytes(), (matches,))):
+        for _ in range(100):
+            wrong = bytearray(data)
+            for position in rng.integers(0, len(data), rng.choice([1, 5, 40])):
+                wrong[position] = rng.integers(0, 256)
+            damaged.write_bytes(wrong)
+            try:
+                show_replay(scene, *(*others, damaged))
+            except BagError as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused
 
 
 def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeypatch):
