@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from esam_perception.recordings.rerun_scene import MissingRerun, RerunScene, layout, load_rerun
+from esam_perception.errors import EsamError
+from esam_perception.recordings.rerun_scene import RerunScene, layout, load_rerun
 
 APPLICATION = "esam_perception"
 EPILOG = """shows image, masks, heatmap, 3D targets and points (where the node has depth), scores and verdicts over time. It needs
@@ -23,7 +24,7 @@ examples:
 """
 
 
-class ViewError(ValueError):
+class ViewError(EsamError):
     """Input that the user must mend; one line, exit code 2."""
 
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
             count = watch(scene, args.namespace, args.image + ("/compressed" if args.compressed else ""), args.seconds)
         _finish(recording)
-    except (ViewError, MissingRerun) as error:
+    except EsamError as error:
         print(f"esam view: {error}", file=sys.stderr)
         return 2
     print(f"{count} frames with matches" + (f" in {args.save}; show them with: rerun {args.save}" if args.save else ""))

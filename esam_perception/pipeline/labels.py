@@ -11,3 +11,9 @@ def segment_label(query: int, rank: int, queries: int) -> int | None:
     frame while the queries stay the same."""
     label = 1 + query + rank * queries
     return label if label <= LAST_LABEL else None
+
+
+def label_table(queries):
+    return [
+        (l, q.key) for r in range(LAST_LABEL) for i, q in enumerate(queries) if (l := segment_label(i, r, len(queries)))
+    ]

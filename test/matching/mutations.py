@@ -3,11 +3,13 @@
 A fault takes (monkeypatch, golden). The tables say in which goldens, and on which image, each is looked for.
 """
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from esam_perception.matching import image_encoder, matcher
+from esam_perception.matching import gradcam, image_encoder, matcher
 from test.numerics.faults import long, put
 
 DOGS, PORTRAIT = "lavis_names/dogs_512x384", "portrait/portrait_360x640"
@@ -165,12 +167,12 @@ TOWER = {
 
 def _cross_encode(monkeypatch, change):
     """`change` of (ids, mask, keys and values, Grad-CAM's layer) before each encoding."""
-    right = matcher.cross_encode
+    right = gradcam.cross_encode
 
     def changed(encoder, ids, mask, keys_values, layer, **rest):
         return right(encoder, *change(ids, mask, keys_values, layer), **rest)
 
-    monkeypatch.setattr(matcher, "cross_encode", changed)
+    monkeypatch.setattr(gradcam, "cross_encode", changed)
 
 
 def layer_below(monkeypatch, golden):
@@ -221,55 +223,61 @@ def itc_without_length_1(monkeypatch, golden):
 
 
 def _token_maps(monkeypatch, mean):
-    def maps(encoded, gradient, mask):
-        attention, gradient = encoded.attention[0, ..., 1:].detach(), gradient[0, ..., 1:]
-        return mean(attention, gradient, mask[:, None, :, None])
+    """`mean`: the map of every token from attention and gradient over the patches, and the mask as [B, P, 1, L, 1]."""
 
-    monkeypatch.setattr(matcher, "token_maps", maps)
+    def maps(found):
+        return mean(found.attention[..., 1:], found.gradient[..., 1:], found.mask[:, :, None, :, None])
+
+    _token_maps_everywhere(monkeypatch, maps)
+
+
+def _token_maps_everywhere(monkeypatch, maps):
+    for module in (gradcam, matcher):  # phrases; words
+        monkeypatch.setattr(module, "token_maps", maps)
 
 
 def gradient_without_relu(monkeypatch, golden):
-    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * gradient * mask).mean(1))
+    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * gradient * mask).mean(2))
 
 
 def attention_alone(monkeypatch, golden):
-    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * mask).mean(1))
+    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * mask).mean(2))
 
 
 def heads_averaged_before_the_product(monkeypatch, golden):
     _token_maps(
-        monkeypatch, lambda attention, gradient, mask: attention.mean(1) * gradient.clamp_min(0).mean(1) * mask[:, 0]
+        monkeypatch, lambda attention, gradient, mask: attention.mean(2) * gradient.clamp_min(0).mean(2) * mask[:, :, 0]
     )
 
 
 def sum_over_heads(monkeypatch, golden):
-    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * gradient.clamp_min(0) * mask).sum(1))
+    _token_maps(monkeypatch, lambda attention, gradient, mask: (attention * gradient.clamp_min(0) * mask).sum(2))
 
 
 def class_token_kept(monkeypatch, golden):
-    right = matcher.token_maps
+    right = gradcam.token_maps
 
-    def maps(encoded, gradient, mask):
-        encoded = matcher.CrossEncoding(encoded.hidden, encoded.attention.roll(1, -1))
-        return right(encoded, gradient.roll(1, -1), mask)
+    def maps(found):
+        rolled = {"attention": found.attention.roll(1, -1), "gradient": found.gradient.roll(1, -1)}
+        return right(dataclasses.replace(found, **rolled))
 
-    monkeypatch.setattr(matcher, "token_maps", maps)
+    _token_maps_everywhere(monkeypatch, maps)
 
 
 def axes_of_the_map_exchanged(monkeypatch, golden):
     right = matcher.phrase_maps
     monkeypatch.setattr(
-        matcher, "phrase_maps", lambda *args: right(*args).unflatten(1, (24, 24)).transpose(1, 2).flatten(1)
+        matcher, "phrase_maps", lambda found: right(found).unflatten(2, (24, 24)).transpose(2, 3).flatten(2)
     )
 
 
 def all_tokens_averaged(monkeypatch, golden):
-    monkeypatch.setattr(matcher, "own_token_mask", lambda mask: mask.float())
+    monkeypatch.setattr(gradcam, "own_token_mask", lambda mask: mask.float())
 
 
 def words_off_by_one(monkeypatch, golden):
     right = matcher.token_maps
-    monkeypatch.setattr(matcher, "token_maps", lambda *args: right(*args).roll(1, 1))
+    monkeypatch.setattr(matcher, "token_maps", lambda found: right(found).roll(1, 2))
 
 
 def tanh_gelu_in_a_text_layer(monkeypatch, golden):

@@ -46,7 +46,7 @@ def watch(tmp_path, domain_id):
 
         def start(module: str, parameters: dict) -> Watcher:
             environment = own_environment(domain_id)
-            child = Child(f"esam_perception.ros.{module}", parameters, tmp_path / "camera.log", environment)
+            child = Child(f"esam_perception.ros.cameras.{module}", parameters, tmp_path / "camera.log", environment)
             ending.callback(child.stop)
             watcher = Watcher(domain_id)
             ending.callback(watcher.close)
@@ -172,3 +172,16 @@ def test_sources(tmp_path):
     for wrong in (empty, tmp_path / "none", tmp_path / "broken.png", tmp_path / "broken.avi"):
         with pytest.raises(SourceError, match=wrong.name):
             list(frames_of(str(wrong), 1.0))
+
+
+def test_depth_that_is_no_depth_is_one_line_that_names_the_file(tmp_path):
+    for name, pixels in {"a": np.zeros((4, 5), np.uint8), "b": np.zeros((4, 5, 3), np.uint16)}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        cv2.imwrite(str(folder / "0.png"), np.zeros((4, 5, 3), np.uint8))
+        cv2.imwrite(str(folder / "0.depth.png"), pixels)
+        with pytest.raises(SourceError, match="0.depth.png: must be a 16-bit grey PNG"):
+            list(frames_of(str(folder), 1.0))
+    (folder / "0.depth.png").write_bytes(b"x")
+    with pytest.raises(SourceError, match="0.depth.png.*no image"):
+        list(frames_of(str(folder), 1.0))

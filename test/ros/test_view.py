@@ -12,13 +12,13 @@ import pytest
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
 from esam_perception.commands.dispatcher import main
-from esam_perception.contract import Messages
+from esam_perception.contract import Counts, Messages
 from esam_perception.images.drawing import PALETTE
 from esam_perception.recordings.bag_messages import bag_types
 from esam_perception.recordings.rerun_scene import RerunScene, cloud, layout
-from esam_perception.types import Timing, Verdict
+from esam_perception.types import Provenance, Timing, Verdict
 from test.recordings.bag_maker import START, STEP, STORE, compressed, header, image, write_bag
-from test.recordings.test_replay import replay
+from test.recordings.replaying import replay
 
 QUERIES = "- {text: the red mug, id: mug, match_threshold: 0.4, reject_threshold: 0.35}\n- a banana\n"
 
@@ -69,8 +69,7 @@ def scene(recording):
 
 def array_of(stamp, *matches):
     messages = Messages(bag_types())
-    about = {"profile": "p", "weights_sha256": "", "frames_processed": 1, "frames_dropped": 0, "frames_refused": 0}
-    return messages.match_array(matches, Timing(), messages.header(stamp, "cam"), about)
+    return messages.match_array(matches, Timing(), messages.header(stamp, "cam"), Provenance("p", ""), Counts(1))
 
 
 def matched(label, verdict, rows):
@@ -143,6 +142,14 @@ def test_images_and_refused_ones(scene, recording, clip, make):
 def camera_info(fx):
     k = np.array([fx, 0, 80, 0, fx, 60, 0, 0, 1.0])
     return SimpleNamespace(header=header(START), width=160, height=120, k=k)
+
+
+def test_an_image_that_cannot_be_shown_is_said_and_the_next_one_is_shown(scene, recording):
+    for pixels in (np.zeros((1, 70_000), np.uint8), np.zeros((2, 3), np.uint8)):  # JPEG has sides of 65500 at most
+        scene.image(image(pixels, "mono8"))
+    (told,) = recording.of("verdicts")
+    assert "too_large" in told.arguments[0] and "70000 x 1" in told.arguments[0]
+    assert len(recording.of("camera/image")) == 1
 
 
 def test_intrinsics_are_logged_when_they_change_and_never_zeros(scene, recording):
@@ -281,7 +288,7 @@ def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeyp
     head = ROS.header(START + 9, "cam")
     sent = [
         ROS.image(np.full((6, 8, 3), 90, np.uint8), "rgb8", head),
-        ROS.match_array([matched(3, Verdict.MATCH, slice(2, 5))], Timing(), head, {}),
+        ROS.match_array([matched(3, Verdict.MATCH, slice(2, 5))], Timing(), head, Provenance("p", "")),
         ROS.image(np.full((6, 8), 0.25, np.float32), "32FC1", head),
     ]
 

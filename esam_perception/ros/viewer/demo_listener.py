@@ -17,7 +17,7 @@ from std_msgs.msg import String
 
 from esam_perception import msg
 from esam_perception.contract import to_nanoseconds
-from esam_perception.images.encodings import image_to_rgb
+from esam_perception.images.encodings import image_to_rgb, plane
 from esam_perception.images.masks import mask_iou
 from esam_perception.types import Match, Query, Segment, Verdict
 
@@ -25,13 +25,7 @@ KEPT_FRAMES = 60
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def plane(message: Image) -> np.ndarray:
-    """A mono8 or 32FC1 image without row padding as [H, W]."""
-    kind = np.float32 if message.encoding == "32FC1" else np.uint8
-    return np.frombuffer(message.data, kind).reshape(message.height, message.width)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeenFrame:
     """A result with the image it is about. instances: the truth, where it is known."""
 
