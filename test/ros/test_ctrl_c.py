@@ -23,7 +23,7 @@ from test.ros.client import PATIENCE, own_environment
 from test.ros.forgetful_node import GATE, SLOW
 from test.ros.slow_node import PIPE
 
-NODE = "esam_perception.ros.node.node"
+NODE = "esam_perception.ros.node"
 # Ten times the 3 s of the contract: what waits for the model or for an inference that hangs never ends, and a machine that
 # others use may be so much slower.
 ENDS_WITHIN = 30.0

@@ -13,6 +13,7 @@ from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
+from rclpy.task import Future
 from rclpy.waitable import NumberOfEntities, Waitable
 from std_msgs.msg import String
 
@@ -54,7 +55,7 @@ def node(domain_id):
 def spinning(node) -> threading.Thread:
     executor = MultiThreadedExecutor(num_threads=3, context=node.context)
     executor.add_node(node)
-    thread = threading.Thread(target=spin, args=(executor,), daemon=True)
+    thread = threading.Thread(target=spin, args=(executor, Future()), daemon=True)
     thread.start()
     return thread
 
