@@ -24,7 +24,6 @@ class PromptLabel(IntEnum):
     """What a prompt point is to EfficientSAM; the values of the official model, which knows no negative points."""
 
     PADDING = -1
-    NOTHING = 0
     POINT = 1
     BOX_TOP_LEFT = 2
     BOX_BOTTOM_RIGHT = 3

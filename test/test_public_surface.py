@@ -104,7 +104,7 @@ def test_types_are_marked_as_shipped(tmp_path):
     assert "install(DIRECTORY ${PROJECT_NAME}/" in cmake
 
 
-def test_the_readmes_example_runs(monkeypatch):
+def test_the_readmes_example_runs(capsys):
     """As it stands there, on a picture of noise."""
     import numpy as np
 
@@ -114,4 +114,6 @@ def test_the_readmes_example_runs(monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     given: dict = {"image": image}
     exec(code, given)
-    assert given["matches"][0].query.text == "the red mug" and len(given["words"]) == 3
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.startswith(text) for line, text in zip(printed, ("the red mug ", "a banana "))] == [True, True]
+    assert "no words" in printed[2] and given["matches"][0].query.text == "the red mug" and len(given["words"]) == 3

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from esam_perception.errors import EsamError
-from esam_perception.images.files import read_rgb
+from esam_perception.images.files import read_rgb, write_rgb
 from esam_perception.types import Located, Match, Verdict
 
 
@@ -127,13 +126,13 @@ def write_result(folder: Path, prefix: str, image_name: str, image: np.ndarray, 
         segments = []
         for j, segment in enumerate(match.segments):
             name = f"{prefix}_{i:02d}_{_file_name(match.query.text)}_{j}.png"
-            cv2.imwrite(str(folder / name), segment.mask.astype(np.uint8) * 255)
+            write_rgb(folder / name, segment.mask.astype(np.uint8) * 255)
             segments.append(
                 {"mask": name, "predicted_iou": segment.predicted_iou, "box": list(segment.box),
                  "prompt_points": segment.prompt_points.tolist()}
             )  # fmt: skip
         matches.append(_match_line(match, segments))
-    cv2.imwrite(str(folder / f"{prefix}.png"), contact_sheet(image, located.matches)[..., ::-1])
+    write_rgb(folder / f"{prefix}.png", contact_sheet(image, located.matches))
     return {"image": image_name, "matches": matches, "timing": asdict(located.timing)}
 
 

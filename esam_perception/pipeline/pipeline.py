@@ -193,7 +193,13 @@ class Pipeline:
         )
         origin = self.provenance
         return Pipeline(
-            profile, self._matcher, self._segmenter, self.device, origin.weights_sha256, self.precision, origin.notes,
+            profile,
+            self._matcher,
+            self._segmenter,
+            self.device,
+            origin.weights_sha256,
+            self.precision,
+            origin.notes,
             self._mask_head,
         )
 

@@ -45,8 +45,8 @@ def thresholds_that_hold(
     the profile's.
 
     A default or a profile never makes a query impossible: where what they say of rejecting lies above the match threshold,
-    that one holds, and nothing is UNSURE. A query's own reject threshold above the match threshold raises InvalidThresholds, as
-    does a value that is out of 0..1 or no number.
+    that one holds, and nothing is UNSURE. A query's own reject threshold above the match threshold raises
+    InvalidThresholds, as does a value that is out of 0..1 or no number.
     """
     for what, value in (
         ("its match_threshold", query.match_threshold),

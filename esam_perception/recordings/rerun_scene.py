@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from esam_perception.contract import to_nanoseconds
-from esam_perception.errors import EsamError
 from esam_perception.images.compressed import CodecError, encode_jpeg
 from esam_perception.images.drawing import PALETTE, VERDICT_COLOURS
 from esam_perception.images.encodings import CompressedImageMessage, ImageMessage, RefusedImage, message_to_rgb, plane
@@ -30,36 +29,6 @@ from esam_perception.types import Verdict
 TIMELINE = "stamp"
 JPEG_QUALITY = 90
 POINT_RADIUS = 0.002  # metres
-
-
-class MissingRerun(EsamError):
-    """rerun-sdk is not installed."""
-
-
-def load_rerun() -> Any:
-    """The rerun module. Raises MissingRerun, which names the cure: it is large, so that it is installed when wanted."""
-    try:
-        import rerun
-        import rerun.blueprint
-    except ModuleNotFoundError as error:
-        raise MissingRerun("esam view needs Rerun, which is not installed: pip install rerun-sdk "
-                           "(about 200 MB, Python 3.11 or newer; in a clone: ./esam shell -c 'pip install rerun-sdk')"
-                           ) from error  # fmt: skip
-    return rerun
-
-
-def layout(rr: Any) -> Any:
-    """What the window shows where: pictures to the left, 3D, scores and verdicts to the right."""
-    views = rr.blueprint
-    pictures = views.Vertical(
-        views.Spatial2DView(origin="camera", name="Image, masks"), views.Spatial2DView(origin="heatmap", name="Heatmap")
-    )
-    numbers = views.Vertical(
-        views.Spatial3DView(origin="/", contents=["targets/**", "points/**", "camera"], name="Targets in 3D"),
-        views.TimeSeriesView(origin="scores", name="ITM score"),
-        views.TextLogView(origin="verdicts", name="Verdicts"),
-    )
-    return views.Blueprint(views.Horizontal(pictures, numbers), collapse_panels=True)
 
 
 class RerunScene:
@@ -80,13 +49,14 @@ class RerunScene:
             # bare pixels would be a megabyte a frame
             data = encode_jpeg(message_to_rgb(message), JPEG_QUALITY)
         except RefusedImage as error:
-            self._refuse(error.reason, str(error))
+            self.refuse(error.reason, str(error))
         except CodecError as error:
-            self._refuse("too_large", str(error))
+            self.refuse("too_large", str(error))
         else:
             self._log("camera/image", self._rr.EncodedImage(contents=data, media_type="image/jpeg"))
 
-    def _refuse(self, reason: str, detail: str) -> None:
+    def refuse(self, reason: str, detail: str) -> None:
+        """Say an image that cannot be shown, once per reason, in `verdicts`."""
         if reason not in self._refused:
             self._refused.add(reason)
             self._log("verdicts", self._rr.TextLog(f"image refused: {reason}: {detail}", level="ERROR"))

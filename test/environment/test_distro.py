@@ -85,6 +85,15 @@ def test_what_the_user_has_set_stays_and_counts(name, users):
     assert set(distro.ALLOCATION) <= set(after)
 
 
+def test_another_dds_reads_no_such_profile():
+    profile = "/ours.xml"
+    environment = {"ROS_DISTRO": "kilted", **distro.transport_environment(profile, {"ROS_DISTRO": "kilted"})}
+    assert distro.profile_in_use(environment) == profile
+    for name in ("", "rmw_fastrtps_dynamic_cpp"):  # empty is the default, Fast DDS
+        assert distro.profile_in_use({**environment, "RMW_IMPLEMENTATION": name}) == profile
+    assert distro.profile_in_use({**environment, "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}) == ""
+
+
 @pytest.mark.parametrize("name", READ)
 def test_one_variable_alone_keeps_it_on_this_machine(name):
     """Newer distributions warn of the older variable, and then ignore the newer one."""

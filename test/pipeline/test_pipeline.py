@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from esam_perception.errors import InvalidQuery, InvalidThresholds
 from esam_perception.images.masks import bounding_box
 from esam_perception.pipeline.fusion import fuse, min_max
-from esam_perception.pipeline.labels import segment_label
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import PromptingOptions
 from esam_perception.pipeline.regions import find_regions, mask_map
@@ -226,6 +225,27 @@ def test_a_profile_whose_sizes_do_not_fit_its_weights_is_an_error(tiny_profile, 
         Pipeline.from_profile(str(broken), "cpu")
 
 
+@pytest.mark.parametrize(
+    "was, becomes, said",
+    [
+        ("num_attention_heads: 3", "num_attention_heads: 5", "no network has such sizes"),
+        ("num_attention_heads: 3", "num_attention_heads: 0", "no network has such sizes"),
+        ("embed_dim: 32", "embed_dim: -3", "no network has such sizes"),
+        ("patch_size: 16", "patch_size: 0", "patch_size 0 must be 1 or more"),
+    ],
+)
+def test_a_profile_with_sizes_that_no_network_has_is_an_error_in_one_line(tiny_profile, tmp_path, was, becomes, said):
+    import shutil
+
+    broken = shutil.copytree(tiny_profile, tmp_path / "broken")
+    path = broken / "profile.yaml"
+    assert was in path.read_text()
+    path.write_text(path.read_text().replace(was, becomes, 1))
+    with pytest.raises(ProfileError, match=said) as error:
+        Pipeline.from_profile(str(broken), "cpu")
+    assert "\n" not in str(error.value)
+
+
 def test_the_bundled_profile_finds_what_is_there(clip):
     """The trained weights on a recorded frame of a scene they were never trained on."""
     pipeline = Pipeline.from_profile("tabletop", "cpu")
@@ -271,11 +291,3 @@ def test_more_regions_only_add_segments_with_labels_of_their_own(pipeline, image
     for match, only in zip(matches, single.locate(image, TEXTS, segment_always=True)):
         for a, b in zip(match.segments[:1], only.segments):
             np.testing.assert_array_equal(a.mask, b.mask)
-
-
-@given(st.integers(1, 60), st.integers(1, 6))
-def test_labels_are_unique_and_end_before_255(queries, regions):
-    labels = [segment_label(q, rank, queries) for rank in range(regions) for q in range(queries)]
-    given_out = [label for label in labels if label is not None]
-    assert len(set(given_out)) == len(given_out) and min(given_out) == 1 and max(given_out) <= 254
-    assert len(given_out) == min(len(labels), 254)

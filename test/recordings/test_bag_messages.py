@@ -9,6 +9,7 @@ pytest.importorskip("rosbags", reason="rosbags is not installed")
 
 from esam_perception.recordings.bag_messages import bag_types
 from esam_perception.types import Verdict
+from test.matches import make_match
 from test.recordings.bag_maker import START
 from test.recordings.replaying import QUERIES
 
@@ -20,7 +21,6 @@ def test_messages_for_bags_are_those_of_ros():
     from esam_perception.contract import Counts, Messages
     from esam_perception.ros.wire.messages import ROS
     from esam_perception.types import Provenance, Target3D, Timing
-    from test.ros.test_messages import make_match
 
     found = [make_match(3, Verdict.MATCH, slice(2, 5), 0.9), make_match(4, Verdict.UNSURE, slice(1, 2), 0.5)]
     target = Target3D(

@@ -13,6 +13,7 @@ pytest.importorskip("rosbags", reason="rosbags is not installed")
 
 from rosbags.rosbag2 import StoragePlugin
 
+from esam_perception.commands.dispatcher import main
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.types import Verdict
 from test.conftest import ROOT

@@ -5,8 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-
 from esam_perception.stream.rotation import QueryRotation
 from esam_perception.stream.slots import FrameBuffer, FrameNotKept
 from esam_perception.stream.turns import FairLock

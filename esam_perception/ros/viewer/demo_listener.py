@@ -6,6 +6,7 @@ import json
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -71,7 +72,7 @@ class Listener:
         self._images: OrderedDict[int, Image] = OrderedDict()
         self._instances: OrderedDict[int, Image] = OrderedDict()
         self._results: OrderedDict[int, tuple[msg.MatchArray, float]] = OrderedDict()
-        self.scene: dict | None = None
+        self.scene: dict[str, Any] | None = None
         self.image_count = 0
         self.fatal = ""
         images = QoSProfile(depth=5)
@@ -117,12 +118,7 @@ class Listener:
                 frames.append(SeenFrame(array, image_to_rgb(self._images[stamp]), instances, latency))
         return frames
 
-    @staticmethod
-    def verdict_name(match: msg.Match) -> str:
-        """MATCH, UNSURE or NO_MATCH."""
-        return Verdict(match.verdict).name
-
-    def _keep(self, kept: OrderedDict, message: Image) -> None:
+    def _keep(self, kept: OrderedDict[int, Image], message: Image) -> None:
         kept[to_nanoseconds(message.header.stamp)] = message
         while len(kept) > KEPT_FRAMES:
             kept.popitem(last=False)
