@@ -117,7 +117,7 @@ def test_while_torch_is_imported(fresh):
     ended_well(child)
 
 
-@pytest.mark.parametrize("after", [None, 0.0, 0.3, 2.0])
+@pytest.mark.parametrize("after", [None, 0.0, pytest.param(0.3, marks=pytest.mark.long)])
 def test_while_the_model_loads(start, tiny_profile, slow_model, after):
     """after: seconds from Ctrl-C to the end of the loading; None: never."""
     _, child = start({"model": str(tiny_profile)}, module="test.ros.slow_node")

@@ -6,6 +6,7 @@ queries, parameters, transitions. Frames and calls of the service take it once.
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
 from std_msgs.msg import String
 
 from esam_perception import msg
@@ -38,7 +38,7 @@ from esam_perception.ros.node.ending import WORK_SECONDS, catch_signals, leave
 from esam_perception.ros.node.locate_service import LocateService, Serving
 from esam_perception.ros.node.parameters import BadParameter, Settings
 from esam_perception.ros.node.private import RefusesTransitions, destroy_state_machine
-from esam_perception.ros.node.spinning import spin
+from esam_perception.ros.node.spinning import spin, stop
 from esam_perception.ros.wire.messages import ROS
 from esam_perception.ros.wire.outputs import Outputs
 from esam_perception.ros.wire.target_outputs import TargetOutputs
@@ -364,17 +364,18 @@ def options_of(settings: Settings) -> Options:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to end; then this does not return, but ends the process (see ending)."""
-    signals, told = catch_signals(), Future()
+    signals, over = catch_signals(), threading.Event()
     # rclpy's own handlers would take ROS away under the threads that work with it
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    signals.tell(lambda: told.set_result(None))
+    signals.tell(over.set)
     node = EsamNode()
     # one thread for everything that must stay in order, one for each call of locate that may wait
     executor = MultiThreadedExecutor(num_threads=2 + node.get_parameter("locate_queue").value)
     executor.add_node(node)
+    signals.tell(lambda: stop(executor, over))
     code = 1
     try:
-        spin(executor, told)
+        spin(executor, over)
         code = 0
     except ExternalShutdownException:
         code = 0
