@@ -31,6 +31,7 @@ from bench.models import full_size_pipeline, queries
 from bench.naive import Naive
 from esam_perception.computing import choose_threads
 from esam_perception.environment.distro import ALLOCATION
+from esam_perception.images.masks import mask_iou
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.tabletop.clip import load_clip
 
@@ -105,7 +106,7 @@ def differences(ours, naive) -> dict[str, float]:
         if len(masks) != len(b.masks):
             worst["mask_iou"] = 0.0
         for own, other in zip(masks, b.masks):
-            worst["mask_iou"] = min(worst["mask_iou"], float((own & other).sum() / max(1, (own | other).sum())))
+            worst["mask_iou"] = min(worst["mask_iou"], mask_iou(own, other))
     return worst
 
 

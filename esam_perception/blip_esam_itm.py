@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esam_perception.losses import FOCAL_ALPHA, FOCAL_GAMMA, bce_loss, dice_loss, focal_loss, mask_iou
+from esam_perception.losses import FOCAL_ALPHA, FOCAL_GAMMA, bce_loss, dice_loss, focal_loss, logits_iou
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.cross_encoder import cross_encode
+from esam_perception.matching.gradcam import differentiate, own_token_mask, phrase_maps
 from esam_perception.matching.image_encoder import encode_image, normalise
-from esam_perception.matching.matcher import own_token_mask
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.pipeline.fusion import fuse, min_max
 from esam_perception.pipeline.mask_head import MaskDecoderSize, TextMaskHead, best_candidate
@@ -48,7 +48,7 @@ class BlipEsamItmConfig:
     alpha: float = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextEncoding:
     """Texts encoded, P an image, N = B * P of them. hidden: float [B, P, L, D]; own: float [B, P, L], 1 where a token is
     the text's own (neither the first nor [SEP]); attention: of the Grad-CAM layer, [B, P, heads, L, 1 + patches], or
@@ -244,7 +244,7 @@ class BlipEsamItm(nn.Module):
             name: (1 - OTHERS_SHARE) * values.gather(1, best).mean() + OTHERS_SHARE * values.mean()
             for name, values in each.items()
         }
-        losses["loss_iou"] = F.mse_loss(iou_predictions, mask_iou(masks, wanted))
+        losses["loss_iou"] = F.mse_loss(iou_predictions, logits_iou(masks, wanted))
         return losses
 
     def gradcams(self, samples: dict) -> Tensor:
@@ -269,18 +269,10 @@ class BlipEsamItm(nn.Module):
         return samples["gradcams"]
 
     def _phrase_gradcams(self, texts: Sequence[str], image_embeds: Tensor) -> Tensor:
-        """Grad-CAM of the match logit, the mean over each text's own tokens: [N, patches] (see BlipMatcher.match)."""
+        """Grad-CAM of the match logit, the mean over each text's own tokens: [N, patches] (see matching.gradcam)."""
         ids, mask = self._grouped_ids(texts, len(image_embeds))
-        with torch.enable_grad():
-            encoded = cross_encode(
-                self.text_encoder, ids, mask, image_embeds.detach(), self.gradcam_layer, detach_attention=True,
-                first_row_only=True,
-            )  # fmt: skip
-            match = self.itm_head(encoded.hidden[:, :, 0])[..., 1].sum()
-            (gradient,) = torch.autograd.grad(match, encoded.attention)
-        cam = (encoded.attention.detach() * gradient.clamp_min(0)).mean(2)[..., 1:]
-        own = own_token_mask(mask)
-        return ((cam * own[..., None]).sum(2) / own.sum(2, keepdim=True)).flatten(0, 1)
+        found = differentiate(self.text_encoder, self.itm_head, ids, mask, image_embeds, self.gradcam_layer)
+        return phrase_maps(found).flatten(0, 1)
 
     def _grouped_ids(self, texts: Sequence[str], batch: int) -> tuple[Tensor, Tensor]:
         device = self.itm_head.weight.device

@@ -33,7 +33,7 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float = FOCAL_ALPHA, gamma
 
 
 @torch.no_grad()
-def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
-    """IoU of the masks at logit 0 and target 0.5; 0 where both are empty."""
+def logits_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """IoU of the masks at logit 0 and target 0.5; 0 where both are empty. (Of bool masks in numpy: images.masks.)"""
     found, wanted = logits > 0, target > 0.5
     return (found & wanted).sum((-2, -1)) / (found | wanted).sum((-2, -1)).clamp_min(1)

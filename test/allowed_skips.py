@@ -8,7 +8,7 @@ from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
 
-from test.conftest import GOLDENS
+from test.places import GOLDENS
 from test.skip_guard import Allowed
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 
 from esam_perception.environment.distro import transport_environment
+from test.places import GOLDENS, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 # Fast DDS reads its profile once per process, with the first participant, whichever test makes it; without it images get
 # lost.
 os.environ.update(transport_environment(ROOT / "config" / "fastdds.xml"))
-# reference outputs of the official code; not part of this repository
-GOLDENS = Path(os.environ.get("ESAM_GOLDENS", ROOT.parent / "shared" / "goldens"))
 
 
 def pytest_configure(config) -> None:

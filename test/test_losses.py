@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from esam_perception.losses import bce_loss, dice_loss, focal_loss, mask_iou
+from esam_perception.losses import bce_loss, dice_loss, focal_loss, logits_iou
 from test.numerics.bounds import UNIT
 
 # sums of four values near 1, an exponential, a logarithm, a square: 16 roundings
@@ -22,7 +22,7 @@ def test_values_by_hand():
     focal = (0.25 + 0.75) * (0.25 * -math.log(0.5) + 0.04 * -math.log(0.8)) / 4
     assert focal_loss(LOGITS, TARGET).item() == pytest.approx(focal, abs=NEAR)
     # found: the pixels with a positive logit, here one of the two wanted
-    assert mask_iou(LOGITS, TARGET).item() == pytest.approx(0.5)
+    assert logits_iou(LOGITS, TARGET).item() == pytest.approx(0.5)
 
 
 def test_focal_without_focus_is_weighed_bce():
@@ -36,12 +36,12 @@ def test_a_perfect_mask_costs_nothing_and_a_wrong_one_all():
     assert dice_loss(-sure, TARGET).item() == pytest.approx(1 - 1 / 5, abs=NEAR)
     assert bce_loss(-sure, TARGET).item() == pytest.approx(30, rel=1e-4)
     assert dice_loss(torch.full((2, 2), -30.0), torch.zeros(2, 2)).item() == pytest.approx(0, abs=NEAR)
-    assert mask_iou(-sure, TARGET).item() == 0 and mask_iou(torch.full((2, 2), -1.0), torch.zeros(2, 2)).item() == 0
+    assert logits_iou(-sure, TARGET).item() == 0 and logits_iou(torch.full((2, 2), -1.0), torch.zeros(2, 2)).item() == 0
 
 
 def test_every_leading_dimension_is_kept():
     logits, target = torch.randn(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
-    for loss in (dice_loss, bce_loss, focal_loss, mask_iou):
+    for loss in (dice_loss, bce_loss, focal_loss, logits_iou):
         whole = loss(logits, target)
         assert whole.shape == (2, 3)
         torch.testing.assert_close(whole[1, 2], loss(logits[1, 2], target[1, 2]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from esam_perception.environment.domains import NoFreeDomain, claimed_domain
 from esam_perception.environment.processes import Child, ros_environment
+from esam_perception.errors import EsamError
 from esam_perception.images.files import ImageFileError, read_rgb
 from esam_perception.stream.query_sets import RefusedQuery, parse_query_text
 from esam_perception.tabletop.needs import CANNOT_RENDER_EXIT_CODE
@@ -99,7 +100,7 @@ def _show(args: argparse.Namespace, asked: list[str], environment: dict[str, str
             child.stop()
 
 
-class DemoError(RuntimeError):
+class DemoError(EsamError):
     """The demo cannot go on; the text says why."""
 
 

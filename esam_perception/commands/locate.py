@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from esam_perception.images.files import ImageFileError, read_rgb, write_rgb
+from esam_perception.errors import EsamError
+from esam_perception.images.files import read_rgb, write_rgb
 from esam_perception.types import Located, Match, Verdict
 
 
-class UsageError(ValueError):
+class UsageError(EsamError):
     """Input that the user must mend; one line, exit code 2."""
 
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         if len(jobs) == 1:
             read_rgb(jobs[0][0])
         return _locate_all(args, jobs)
-    except (UsageError, ImageFileError) as error:
+    except EsamError as error:
         print(f"esam locate: {error}", file=sys.stderr)
         return 2
 
@@ -55,22 +56,16 @@ def _locate_all(args: argparse.Namespace, jobs: list[tuple[Path, list[str]]]) ->
     from tqdm import tqdm
 
     from esam_perception.pipeline.pipeline import Pipeline
-    from esam_perception.profiles.registry import ProfileError
 
     torch.set_num_threads(args.threads)
-    try:
-        pipeline = Pipeline.from_profile(args.model, args.device)
-    except (ProfileError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    for warning in pipeline.warnings:
-        print(f"esam locate: {warning}", file=sys.stderr)
+    pipeline = Pipeline.from_profile(args.model, args.device)
     args.output.mkdir(parents=True, exist_ok=True)
     with open(args.output / "results.jsonl", "w", encoding="utf-8") as results:
         for number, (path, texts) in enumerate(tqdm(jobs, unit="image", disable=len(jobs) == 1)):
             image = read_rgb(path)
             try:
                 located = pipeline.locate_timed(image, texts, segment_always=args.segment_always)
-            except ValueError as error:
+            except EsamError as error:
                 raise UsageError(f"{path}: {error}") from error
             prefix = f"{number:05d}_{_file_name(path.stem)}" if args.batch else _file_name(path.stem)
             line = write_result(args.output, prefix, str(path), image, located)

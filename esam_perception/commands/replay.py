@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from esam_perception.profiles.registry import ProfileError, load_profile
-from esam_perception.recordings.bag_messages import MissingInterfaces, interface_folder
-from esam_perception.recordings.bags import BagError
+from esam_perception.errors import EsamError
+from esam_perception.profiles.registry import load_profile, notes_on
+from esam_perception.recordings.bag_messages import interface_folder
 from esam_perception.recordings.matches_bag import discard
-from esam_perception.recordings.parallel import ParallelError, replay_bags
-from esam_perception.recordings.query_file import QueryFileError, read_queries
+from esam_perception.recordings.parallel import in_one_process, replay_bags
+from esam_perception.recordings.query_file import read_queries
 from esam_perception.recordings.replay import BagJob, BagResult, image_count
 from esam_perception.recordings.summary import about, write_summaries
+
+log = logging.getLogger(__name__)
 
 EPILOG = """BAG is a rosbag2 recording: a folder with metadata.yaml, an .mcap or a .db3 file. Every frame is looked at, in the
 bag's order; the same bag gives the same bytes (on the same machine, with the same model and versions).
@@ -38,7 +41,7 @@ examples:
 """
 
 
-class ReplayError(ValueError):
+class ReplayError(EsamError):
     """Input that the user must mend; one line, exit code 2."""
 
 
@@ -82,12 +85,13 @@ def run(args: argparse.Namespace) -> int:
         jobs = plan(args)
         frames = [image_count(job) for job in jobs]
         interface_folder()
-        _, warnings = load_profile(args.model)
-        for warning in warnings:
-            print(f"esam replay: {warning}", file=sys.stderr)
+        profile = load_profile(args.model)
+        if not in_one_process(len(jobs), args.jobs, args.ray):  # the others' logs are not seen here
+            for note in notes_on(args.model, profile):
+                log.warning(note)
         _make_room(args, jobs)
         results = _replay_all(args, jobs, frames)
-    except (ReplayError, ParallelError, QueryFileError, BagError, ProfileError, MissingInterfaces) as error:
+    except EsamError as error:
         print(f"esam replay: {error}", file=sys.stderr)
         return 2
     write_summaries(args.output, results)

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from esam_perception.recordings.bags import BagError
-from esam_perception.recordings.rerun_recording import RerunError, finish, load_rerun, open_recording
+from esam_perception.errors import EsamError
+from esam_perception.recordings.rerun_recording import finish, load_rerun, open_recording
 from esam_perception.recordings.rerun_scene import RerunScene
 
 EPILOG = """shows image, masks, heatmap, 3D targets and points (where the node has depth), scores and verdicts over time. It needs
@@ -23,7 +23,7 @@ examples:
 """
 
 
-class ViewError(ValueError):
+class ViewError(EsamError):
     """Input that the user must mend; one line, exit code 2."""
 
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
             count = watch(scene, args.namespace, args.image + ("/compressed" if args.compressed else ""), args.seconds)
         finish(recording)
-    except (ViewError, RerunError, BagError) as error:
+    except EsamError as error:
         print(f"esam view: {error}", file=sys.stderr)
         return 2
     print(f"{count} frames with matches" + (f" in {args.save}; show them with: rerun {args.save}" if args.save else ""))

@@ -14,12 +14,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from esam_perception.errors import EsamError
+
 # 8192 x 8192: beyond the cameras of robots, and 200 MB as RGB.
 MAX_PIXELS = 1 << 26
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF, GIF and PNM"
 
 
-class CodecError(ValueError):
+class CodecError(EsamError):
     """Bytes that are no image, one that is too large, or pixels that a format cannot hold; one line that says which."""
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import cv2
 import numpy as np
 
+from esam_perception.errors import InvalidImage
 from esam_perception.images.compressed import CodecError, decode_rgb
 
 # Samples a pixel of what is read as is or through one of OpenCV's colour conversions (None: already RGB).
@@ -52,7 +53,7 @@ _ALIASES = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
 ENCODINGS = (*_EIGHT_BIT, *_SIXTEEN_BIT, *_PLANAR, *_ALIASES)
 
 
-class RefusedImage(ValueError):
+class RefusedImage(InvalidImage):
     """An image message that cannot be read. reason: one of REASONS, for counters; the text says what and why."""
 
     REASONS = ("unknown_encoding", "bad_step", "bad_length", "zero_size", "odd_size", "bad_compression")

@@ -8,10 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from esam_perception.errors import EsamError
 from esam_perception.images.compressed import CodecError, decode_rgb, decode_unchanged
 
 
-class ImageFileError(ValueError):
+class ImageFileError(EsamError):
     """A file that is no image that can be read, or that cannot be written; the text names it."""
 
 

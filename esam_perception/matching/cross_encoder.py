@@ -19,7 +19,7 @@ from esam_perception.computing import at_least_float32
 KeysValues = list[tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrossEncoding:
     """hidden: float [B, P, L, D] (L = 1 where only the first row was asked for). attention: probabilities of the
     cross-attention of the chosen layer, float [B, P, heads, L, N], or None."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from esam_perception.matching.matcher import ImageEncoding, TextScores
 from esam_perception.segmentation.mask_decoder import FourierPositions, MaskDecoder
 
 
@@ -75,9 +77,24 @@ class TextMaskHead(nn.Module):
         rows, columns = image_tokens.shape[-2:]
         y, x = ((torch.arange(n, device=prompts.device) + 0.5) / n for n in (rows, columns))
         grid = self.positions(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)).flatten(0, 1)
-        return self.decoder(image_tokens, grid, prompts)
+        masks, predicted_iou = self.decoder(image_tokens, grid, prompts)
+        return masks, predicted_iou
 
 
 def best_candidate(masks: Tensor, predicted_iou: Tensor) -> Tensor:
     """Of each sample the candidate with the highest predicted IoU: [N, 3, m, m], [N, 3] -> [N, m, m]."""
     return masks[torch.arange(len(masks), device=masks.device), predicted_iou.argmax(1)]
+
+
+@torch.no_grad()
+def read_masks(head: TextMaskHead, encoding: ImageEncoding, scores: TextScores) -> np.ndarray:
+    """What the head says of P phrases: float32 [P, m, m] in 0..1, of each the candidate that it trusts most.
+
+    encoding, scores: of a BlipMatcher with `keep_hidden`; nothing of them is computed again. Raises ValueError for those
+    of another one.
+    """
+    if encoding.embeds is None or scores.hidden is None:
+        raise ValueError("a mask head reads hidden states: its BlipMatcher needs keep_hidden=True")
+    with torch.autocast(scores.hidden.device.type, enabled=False):  # a decoder of masks: see Pipeline
+        candidates, predicted_iou = head(encoding.embeds.float(), scores.hidden.float(), scores.own)
+    return best_candidate(candidates[0], predicted_iou[0]).sigmoid().float().cpu().numpy()

@@ -16,6 +16,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from esam_perception.environment.installed import PACKAGE, candidates, installed
+from esam_perception.errors import EsamError
 
 OURS = ("Match", "MatchArray", "Query", "QueryArray", "Segment", "Timing")
 _OF_ROS = {
@@ -27,7 +28,7 @@ _OF_ROS = {
 }
 
 
-class MissingInterfaces(FileNotFoundError):
+class MissingInterfaces(EsamError):
     """The package's .msg files are not where they are installed."""
 
 

@@ -9,13 +9,19 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
+from esam_perception.errors import EsamError
 from esam_perception.recordings.replay import BagJob, BagResult, replay_bag
 
 _Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
-class ParallelError(ValueError):
+class ParallelError(EsamError):
     """Bags that cannot be replayed at once, here or on that cluster; one line that says why."""
+
+
+def in_one_process(bags: int, at_once: int | None, ray_address: str | None) -> bool:
+    """Whether `replay_bags` stays in this process; arguments as there."""
+    return ray_address is None and min(at_once or 1, bags) == 1
 
 
 def replay_bags(
@@ -33,7 +39,7 @@ def replay_bags(
     after the other in this process. on_frames: called with how many images have been read since the last call.
     """
     results: list[BagResult] = []
-    if ray_address is None and min(at_once or 1, len(jobs)) == 1:
+    if in_one_process(len(jobs), at_once, ray_address):
         for job in jobs:
             on_bag(job)
             results.append(replay_bag(job, lambda: on_frames(1)))

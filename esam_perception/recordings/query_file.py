@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from esam_perception.errors import EsamError
 from esam_perception.stream.query_sets import RefusedQuery, checked_queries, parse_query_text
 from esam_perception.types import Query
 
@@ -14,7 +15,7 @@ STRUCTURED = (".yaml", ".yml", ".json")
 FIELDS = ("text", "id", "match_threshold", "reject_threshold")
 
 
-class QueryFileError(ValueError):
+class QueryFileError(EsamError):
     """A file of queries that cannot be taken; one line that says why."""
 
 

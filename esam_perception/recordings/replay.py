@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rosbags.serde import SerdeError
 
-from esam_perception.contract import to_nanoseconds
+from esam_perception.contract import Counts, to_nanoseconds
+from esam_perception.errors import EsamError
 from esam_perception.images.encodings import RefusedImage, message_to_rgb
 from esam_perception.recordings.bag_messages import bag_types
 from esam_perception.recordings.bags import BagError, image_connections, open_bag, raw_messages
@@ -107,6 +108,7 @@ def image_count(job: BagJob) -> int:
 def replay_bag(job: BagJob, on_frame: Callable[[], object] = lambda: None) -> BagResult:
     """Replay a bag; what stops it (a damaged file, a model that is not there) is in the result's `error`, and then no
     output is left. on_frame: called after every image that was read."""
+
     result = BagResult(job.bag, job.output, [QueryCounts(query) for query in job.queries])
     job.output.parent.mkdir(parents=True, exist_ok=True)
     # what is half written must not look like a result
@@ -115,7 +117,9 @@ def replay_bag(job: BagJob, on_frame: Callable[[], object] = lambda: None) -> Ba
         try:
             _replay(job, written, result, on_frame)
             written.rename(job.output)
-        except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        except Exception as error:  # what is no bug is the bag's, the model's or the machine's
+            if not isinstance(error, (EsamError, OSError)) and not is_of_the_device(error):
+                raise
             result.error = str(error) or type(error).__name__
     return result
 
@@ -183,19 +187,13 @@ def _process(
         return
     result.processed += 1
     stamp = to_nanoseconds(message.header.stamp)
-    for counts, match in zip(result.queries, located.matches):
-        counts.add(match, stamp)
-    about = {
-        "profile": pipeline.profile.name,
-        "weights_sha256": pipeline.weights_sha256,
-        "frames_processed": result.processed,
-        "frames_dropped": result.skipped,
-        "frames_refused": sum(result.refused.values()),
-    }
+    for counted, match in zip(result.queries, located.matches):
+        counted.add(match, stamp)
+    counts = Counts(result.processed, result.skipped, sum(result.refused.values()))
     if result.processed == 1:
         output.write_queries(job.queries, recorded, message.header)
     # how long it took is of this machine and this day: zeros
-    array = output.messages.match_array(located.matches, Timing(), message.header, about)
+    array = output.messages.match_array(located.matches, Timing(), message.header, pipeline.provenance, counts)
     output.write("matches", "MatchArray", recorded, array)
     if job.images:
         height, width = image.shape[:2]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from esam_perception.errors import EsamError
+
 APPLICATION = "esam_perception"
 
 
-class RerunError(RuntimeError):
+class RerunError(EsamError):
     """Rerun is not installed, or cannot do what was asked for; one line that says what to do."""
 
 

@@ -15,6 +15,9 @@ from esam_perception.segmentation.image_encoder import ImageEncoder
 from esam_perception.segmentation.mask_decoder import MaskDecoder, PromptEncoder
 from esam_perception.types import PROMPT_SLOTS, PromptLabel
 
+# What segment-anything calls a negative point; these weights have no embedding for it. A slot with this label has the code
+# of its position alone, as in the official model.
+UNMARKED = 0
 PROMPTS_AT_ONCE = 4  # that a CPU decodes in one pass; more are no faster (bench/results)
 
 
@@ -84,9 +87,9 @@ class EfficientSam(nn.Module):
         """Candidate masks of Q prompts an image.
 
         embeddings: [B, neck_dim, g, g] of `encode_image`. points: float32 [B, Q, N, 2], (x, y) in pixels of an image
-        of `size` (height, width). labels: [B, Q, N]: 1 point, 2 and 3 corners of a box, -1 padding, 0 nothing (the
-        model knows no negative points). N <= 6; fewer are padded, as the weights were trained with. Both are checked
-        where they lie, then brought to the device of the embeddings: prompts on the host cost no synchronisation.
+        of `size` (height, width). labels: [B, Q, N]: 1 point, 2 and 3 corners of a box, -1 padding, 0 UNMARKED.
+        N <= 6; fewer are padded, as the weights were trained with. Both are checked where they lie, then brought to the
+        device of the embeddings: prompts on the host cost no synchronisation.
         Returns low-res mask logits [B, Q, 3, 4g, 4g] and predicted IoU [B, Q, 3]; candidates are not sorted.
         Raises ValueError as `check_prompt`.
         """
@@ -118,7 +121,7 @@ def check_prompt(points: Tensor, labels: Tensor) -> None:
         )
     if not 1 <= points.shape[-2] <= PROMPT_SLOTS:
         raise ValueError(f"EfficientSAM takes 1 to {PROMPT_SLOTS} points a prompt, got {points.shape[-2]}")
-    known = [int(label) for label in PromptLabel]
+    known = sorted([UNMARKED, *(int(label) for label in PromptLabel)])
     if not torch.isin(labels, torch.tensor(known, device=labels.device, dtype=labels.dtype)).all():
         raise ValueError(f"labels must be among {known}, got {sorted(set(labels.flatten().tolist()))}")
     if not (labels >= PromptLabel.POINT).any(-1).all():

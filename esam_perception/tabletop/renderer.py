@@ -168,7 +168,7 @@ class Tabletop:
         spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
                          rgb1=[0.75, 0.77, 0.8], rgb2=[0.45, 0.45, 0.48], width=64, height=384)  # fmt: skip
         cube, flat = mujoco.mjtTexture.mjTEXTURE_CUBE, mujoco.mjtTexture.mjTEXTURE_2D
-        self._tables, self._skins = len(world.table_textures), len(world.skin_textures)
+        self._tables = len(world.table_textures)
         for prefix, kind, textures in (("table", flat, world.table_textures), ("skin", cube, world.skin_textures)):
             for i, pixels in enumerate(textures):
                 # a cube texture is six squares below each other; the same one on every side will do

@@ -55,7 +55,6 @@ class Placed:
     xy: tuple[float, float]
     yaw: float
     skin: int
-    shininess: float
 
 
 @dataclass(frozen=True)
@@ -198,9 +197,8 @@ def sample_scene(seed: int, world: World) -> Scene:
         elif rng.random() < 0.25:
             trim = rgb
         skin = 0 if rng.random() < 0.5 else int(rng.integers(1, len(world.skin_textures)))
-        placed.append(
-            Placed(index, colour, rgb, tuple(trim), (x, y), rng.uniform(-np.pi, np.pi), skin, rng.uniform(0, 0.8))
-        )
+        placed.append(Placed(index, colour, rgb, tuple(trim), (x, y), rng.uniform(-np.pi, np.pi), skin))
+        rng.random()  # of a quantity that is gone: without this draw every seed would give another scene
     lights = []
     for k in range(int(rng.integers(1, 4))):
         direction = np.array([rng.normal(0, 0.5), rng.normal(0, 0.5), -1.0])

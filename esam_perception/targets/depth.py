@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from esam_perception.environment.distro import distro_name, fastdds_variable
+from esam_perception.errors import EsamError
+from esam_perception.targets.sizes import whole_factor
 from esam_perception.types import Intrinsics
 
 KEPT_MESSAGES = 8
@@ -21,7 +23,7 @@ FEWEST_ARRIVALS = 5
 COMPLETE_SHARE = 0.8
 
 
-class NoDepth(ValueError):
+class NoDepth(EsamError):
     """There is no depth or there are no intrinsics for an image. reason: one of REASONS, for counters."""
 
     REASONS = (
@@ -147,11 +149,12 @@ def intrinsics_of(info, width: int, height: int, rectified: bool = False) -> Int
     full = (region.width, region.height) if region.width and region.height else (info.width, info.height)
     if full == (0, 0):
         full = (width, height)  # drivers that leave the size out mean the image's
-    scale = _whole_factor(width, height, *full)
-    if scale is None:
+    factor = whole_factor(full, (width, height))
+    if factor is None:
         raise NoDepth(
             "camera_info_of_another_size", f"camera_info is of {full[0]} x {full[1]}, the image {width} x {height}"
         )
+    scale = float(factor)
     # pixel centres are whole numbers: half a pixel more on the way to the other size and back
     return Intrinsics(
         fx * scale,
@@ -176,13 +179,3 @@ def is_distorted(info) -> bool:
 def camera_info_beside(image_topic: str) -> str:
     """The topic of the intrinsics that belongs to an image topic by convention: its last part becomes camera_info."""
     return image_topic.rpartition("/")[0] + "/camera_info" if "/" in image_topic else "camera_info"
-
-
-def _whole_factor(width: int, height: int, full_width: int, full_height: int) -> float | None:
-    if 0 in (width, height, full_width, full_height):
-        return None
-    if full_width % width == 0 and full_height % height == 0 and full_width // width == full_height // height:
-        return width / full_width
-    if width % full_width == 0 and height % full_height == 0 and width // full_width == height // full_height:
-        return width / full_width
-    return None

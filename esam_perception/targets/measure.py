@@ -17,6 +17,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from esam_perception.errors import EsamError, InvalidInput
+from esam_perception.targets.sizes import whole_factor
 from esam_perception.types import Intrinsics, Match, Segment, Target3D
 
 MIN_PIXELS = 50
@@ -49,7 +51,7 @@ POSITION_ERROR = 0.001
 UNKNOWN_ANGLE = np.pi**2 / 3
 
 
-class NoTarget(ValueError):
+class NoTarget(EsamError):
     """A segment that has no target. reason: one of REASONS, for counters; the text says more."""
 
     REASONS = ("size_mismatch", "too_few_valid_pixels")
@@ -65,24 +67,24 @@ def fit_depth(depth: np.ndarray, height: int, width: int) -> np.ndarray:
 
     depth: float [h, w] metres, of the same view; h, w may be the image's, a whole factor of it or a whole multiple.
     A smaller depth is repeated; of a larger one every image pixel takes the median of its valid pixels (the lower one of
-    two), so that what is taken was measured. Raises NoTarget for any other size, ValueError for what is no depth image.
+    two), so that what is taken was measured. Raises NoTarget for any other size, InvalidInput for what is no depth image.
     """
     if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
-        raise ValueError(f"depth must be float [h, w] in metres, got {depth.dtype} {list(depth.shape)}")
+        raise InvalidInput(f"depth must be float [h, w] in metres, got {depth.dtype} {list(depth.shape)}")
     h, w = depth.shape
     depth = np.where((depth > 0) & (depth <= FARTHEST), depth, np.nan).astype(np.float32)
     if (h, w) == (height, width):
         return depth
-    if 0 not in (h, w, height, width) and height % h == 0 and width % w == 0 and height // h == width // w:
-        factor = height // h
-        return depth.repeat(factor, axis=0).repeat(factor, axis=1)
-    if 0 not in (h, w, height, width) and h % height == 0 and w % width == 0 and h // height == w // width:
-        factor = h // height
-        blocks = depth.reshape(height, factor, width, factor).swapaxes(1, 2).reshape(height, width, factor**2)
-        blocks = np.sort(blocks, axis=2)  # NaN last
-        middle = np.maximum(np.isfinite(blocks).sum(2) - 1, 0) // 2
-        return np.take_along_axis(blocks, middle[..., None], axis=2)[..., 0]
-    raise NoTarget("size_mismatch", f"depth of {w} x {h} is no whole factor of the image's {width} x {height}")
+    factor = whole_factor((h, w), (height, width))
+    if factor is None:
+        raise NoTarget("size_mismatch", f"depth of {w} x {h} is no whole factor of the image's {width} x {height}")
+    if factor > 1:
+        return depth.repeat(int(factor), axis=0).repeat(int(factor), axis=1)
+    n = factor.denominator
+    blocks = depth.reshape(height, n, width, n).swapaxes(1, 2).reshape(height, width, n**2)
+    blocks = np.sort(blocks, axis=2)  # NaN last
+    middle = np.maximum(np.isfinite(blocks).sum(2) - 1, 0) // 2
+    return np.take_along_axis(blocks, middle[..., None], axis=2)[..., 0]
 
 
 def organized_points(mask: np.ndarray, depth: np.ndarray, intrinsics: Intrinsics) -> np.ndarray:
@@ -108,12 +110,12 @@ def measure_target(
     of the pixels to belong to the thing: chooses among surfaces, and tells how sure the mask is where predicted_iou (the
     model's own estimate of the mask's IoU) is NaN. With neither, the mask is taken for exact.
     Raises NoTarget where fewer than `min_pixels` pixels of the mask have a valid depth, or of the surface found; and for
-    a depth of another size. Raises ValueError for arguments of other kinds.
+    a depth of another size. Raises InvalidInput for arguments of other kinds.
     """
     if mask.ndim != 2 or mask.dtype != bool:
-        raise ValueError(f"the mask must be bool [H, W], got {mask.dtype} {list(mask.shape)}")
+        raise InvalidInput(f"the mask must be bool [H, W], got {mask.dtype} {list(mask.shape)}")
     if probability is not None and probability.shape != mask.shape:
-        raise ValueError(f"the probability is {list(probability.shape)}, the mask {list(mask.shape)}")
+        raise InvalidInput(f"the probability is {list(probability.shape)}, the mask {list(mask.shape)}")
     return _measure(mask, fit_depth(depth, *mask.shape), intrinsics, probability, predicted_iou, min_pixels)
 
 
@@ -193,7 +195,7 @@ def _measure(
     spread = np.cov(points.T)
     values, axes = _principal_axes(spread, position)
     low, high = np.percentile((points - position) @ axes, PERCENTILES, axis=0)
-    mask_error = 1 - _mask_iou(mask, probability, predicted_iou)
+    mask_error = 1 - _expected_iou(mask, probability, predicted_iou)
     share = SHARE[0] + SHARE[1] * mask_error**2 + SHARE[2] * (1 - used) ** 2
     covariance = np.zeros((6, 6))
     covariance[:3, :3] = _position_covariance(spread, position, share)
@@ -305,7 +307,8 @@ def _pointing(axis: np.ndarray, references: Sequence[np.ndarray]) -> np.ndarray:
     return axis
 
 
-def _mask_iou(mask: np.ndarray, probability: np.ndarray | None, predicted_iou: float) -> float:
+def _expected_iou(mask: np.ndarray, probability: np.ndarray | None, predicted_iou: float) -> float:
+    """What the IoU of the mask and its thing is taken to be, 0..1, as no truth is at hand."""
     if np.isfinite(predicted_iou):
         return float(np.clip(predicted_iou, 0, 1))
     if probability is None:

@@ -180,12 +180,12 @@ def words_beside(golden: BlipGolden, image: str, encoding: ImageEncoding) -> Ite
 
 def attention_beside(golden: BlipGolden, image: str, encoding: ImageEncoding) -> Iterator[Compared]:
     """What Grad-CAM is made of: attention and its gradient, means over the heads."""
-    _, encoded, gradient, mask = golden.matcher._differentiate(encoding, golden.texts)
+    found = golden.matcher.differentiate(encoding, golden.texts)
     for j in range(len(golden.texts)):
-        length = int(mask[j].sum())
-        for kind, ours in (("attn_headmean", encoded.attention), ("grad_headmean", gradient)):
+        length = int(found.mask[0, j].sum())
+        for kind, ours in (("attn_headmean", found.attention), ("grad_headmean", found.gradient)):
             where = f"{image}/t{j}"
-            mean = ours[0, j, :, :length].mean(0).detach()
+            mean = ours[0, j, :, :length].mean(0)
             yield Compared(kind, where, mean, golden.arrays[f"{where}/block7/{kind}"])
 
 

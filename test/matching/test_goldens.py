@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from test.matching import goldens as g
-from test.matching.mutations import ANSWERS, DOGS, EPS, HF, PIXELS, PORTRAIT, TOWER
+from test.matching.image_mutations import PIXELS, TOWER
+from test.matching.mutations import DOGS, EPS, HF, PORTRAIT
+from test.matching.text_mutations import ANSWERS
 from test.numerics.bounds import Compared, check
 from test.numerics.faults import long, pairs
 

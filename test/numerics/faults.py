@@ -1,4 +1,4 @@
-"""What the faults of test/matching/mutations.py and test/segmentation/mutations.py are put into the code with."""
+"""What the faults of test/matching/*_mutations.py and test/segmentation/mutations.py are put into the code with."""
 
 import pytest
 from _pytest.mark import ParameterSet

@@ -1,6 +1,7 @@
 """The text-prompted mask head in the pipeline: what BlipEsamItm learned is what is run."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
 from esam_perception.matching.image_encoder import preprocess
+from esam_perception.pipeline.mask_head import read_masks
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import choose_heat
 from esam_perception.profiles.registry import ProfileError, read_profile, write_profile
@@ -90,7 +92,8 @@ def test_its_weights_count_in_the_checksum_and_are_checked(pipeline, tmp_path, i
     folder = write_tiny_profile(tmp_path, with_mask_head=True)
     plain = tmp_path / "plain"
     plain.mkdir()
-    assert Pipeline.from_profile(str(write_tiny_profile(plain)), "cpu").weights_sha256 != pipeline.weights_sha256
+    other = Pipeline.from_profile(str(write_tiny_profile(plain)), "cpu").provenance
+    assert other.weights_sha256 != pipeline.provenance.weights_sha256
     profile = read_profile(folder)
     (folder / "mask_head.safetensors").rename(folder / "elsewhere")
     with pytest.raises(ProfileError, match="mask_head.safetensors is missing"):
@@ -111,3 +114,34 @@ def test_a_source_that_the_profile_lacks_is_an_error(tiny_profile):
     profile = read_profile(tiny_profile)
     with pytest.raises(ProfileError, match="needs a mask_head"):
         dataclasses.replace(profile, prompting=dataclasses.replace(profile.prompting, source="both"))
+
+
+def test_it_costs_no_second_encoding_and_no_second_gradcam(pipeline, image, monkeypatch):
+    """The head works on what the matcher hands out: each network's layers run once, and one gradient is taken."""
+    calls = Counter()
+    model, gradient = pipeline._matcher.model, torch.autograd.grad
+    pipeline.locate(image, TEXTS)  # the texts' ITC features are cached from here on
+
+    def counted(*args, **kwargs):
+        calls["gradient"] += 1
+        return gradient(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    parts = {"vision": model.vision_model.encoder.layers[0].mlp, "text": model.text_encoder.encoder.layer[0].output}
+    hooks = [part.register_forward_hook(lambda *_, name=name: calls.update([name])) for name, part in parts.items()]
+    try:
+        matches = pipeline.locate(image, TEXTS)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert all(match.mask_head is not None for match in matches)
+    assert calls == {"vision": 1, "text": 1, "gradient": 1}
+
+
+def test_a_matcher_that_keeps_nothing_for_it_is_an_error(pipeline, tiny_profile, image):
+    plain = Pipeline.from_profile(str(tiny_profile), "cpu")._matcher
+    encoding = plain.encode_image(plain.preprocess(image))
+    scores = plain.match(encoding, TEXTS, plain.text_features(TEXTS))
+    assert encoding.embeds is None and scores.hidden is None
+    with pytest.raises(ValueError, match="keep_hidden"):
+        read_masks(pipeline._mask_head, encoding, scores)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from esam_perception.images.masks import mask_iou
 from esam_perception.pipeline.fusion import FusionOptions, min_max, resize_map
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import KINDS, PromptingOptions
@@ -26,10 +27,6 @@ def heatmap_of(instances, labels, shares):
     return min_max(np.sum(maps, axis=0))
 
 
-def iou(a, b):
-    return (a & b).sum() / (a | b).sum()
-
-
 def regions_of(scene, heatmap, **options):
     pipeline, encoded, _, _ = scene
     prompting = PromptingOptions(**{"sigma": 0.0, **options})
@@ -41,7 +38,7 @@ def test_every_kind_of_prompt_finds_the_object(scene, kind):
     _, encoded, instances, labels = scene
     (region,) = regions_of(scene, heatmap_of(instances, labels[:1], [1.0]), kind=kind)
     segment = native_segment(region, encoded.size, 7)
-    assert segment.label == 7 and iou(segment.mask, instances == labels[0]) > 0.6
+    assert segment.label == 7 and mask_iou(segment.mask, instances == labels[0]) > 0.6
     assert 0 < segment.predicted_iou < 1.2
 
 
@@ -50,7 +47,7 @@ def test_two_regions_give_two_segments_the_stronger_first(scene):
     heatmap = heatmap_of(instances, labels, [0.8, 1.0])
     first, second = regions_of(scene, heatmap, max_points=1, min_share=0.6, max_regions=4)
     for region, label in ((first, labels[1]), (second, labels[0])):
-        assert iou(native_segment(region, encoded.size, 1).mask, instances == label) > 0.6
+        assert mask_iou(native_segment(region, encoded.size, 1).mask, instances == label) > 0.6
     both = mask_map([first, second])
     assert first.prompt.salience == 1 and 0.6 < second.prompt.salience < 1
     np.testing.assert_allclose(both, np.maximum(first.probability, second.prompt.salience * second.probability))

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from esam_perception.contract import Messages
+from esam_perception.contract import Counts, Messages
 from esam_perception.recordings.bag_messages import bag_types
-from esam_perception.types import Timing
+from esam_perception.types import Provenance, Timing
 
 
 class StandIn:
@@ -45,5 +45,4 @@ class Recording:
 
 def array_of(stamp, *matches):
     messages = Messages(bag_types())
-    about = {"profile": "p", "weights_sha256": "", "frames_processed": 1, "frames_dropped": 0, "frames_refused": 0}
-    return messages.match_array(matches, Timing(), messages.header(stamp, "cam"), about)
+    return messages.match_array(matches, Timing(), messages.header(stamp, "cam"), Provenance("p", ""), Counts(1))

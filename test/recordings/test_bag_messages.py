@@ -18,26 +18,20 @@ def test_messages_for_bags_are_those_of_ros():
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from rclpy.serialization import serialize_message
 
-    from esam_perception.contract import Messages
+    from esam_perception.contract import Counts, Messages
     from esam_perception.ros.wire.messages import ROS
-    from esam_perception.types import Target3D, Timing
+    from esam_perception.types import Provenance, Target3D, Timing
 
     found = [make_match(3, Verdict.MATCH, slice(2, 5), 0.9), make_match(4, Verdict.UNSURE, slice(1, 2), 0.5)]
     target = Target3D(
         np.array([0.1, 0.2, 0.9]), np.eye(3), np.array([0.3, 0.2, 0.1]), np.zeros(3), np.eye(6) * 1e-4, 50
     )
     found[0] = replace(found[0], segments=(replace(found[0].segments[0], target=target),))
-    about = {
-        "profile": "p",
-        "weights_sha256": "abc",
-        "frames_processed": 2**40,
-        "frames_dropped": 1,
-        "frames_refused": 2,
-    }
+    by, counts = Provenance("p", "abc"), Counts(2**40, 1, 2)
     timing, types = Timing(preprocess=1.5, total=7.25), bag_types()
-    ros = ROS.match_array(found, timing, ROS.header(START + 5, "cam"), about)
+    ros = ROS.match_array(found, timing, ROS.header(START + 5, "cam"), by, counts)
     bag = Messages(types)
-    ours = bag.match_array(found, timing, bag.header(START + 5, "cam"), about)
+    ours = bag.match_array(found, timing, bag.header(START + 5, "cam"), by, counts)
     # ROS leaves garbage in the padding of its CDR: read and written again, it is zero
     by_ros = types.store.deserialize_cdr(serialize_message(ros), types.full_name("MatchArray"))
     expected = bytes(types.serialize(by_ros, "MatchArray"))

@@ -13,6 +13,7 @@ pytest.importorskip("rosbags", reason="rosbags is not installed")
 
 from rosbags.rosbag2 import StoragePlugin
 
+from esam_perception.commands.dispatcher import main
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.types import Verdict
 from test.conftest import ROOT
@@ -31,7 +32,7 @@ def test_the_values_are_the_pipelines(tiny_profile, queries, bag, frames, tmp_pa
         stamp = array.header.stamp
         assert stamp.sec * 10**9 + stamp.nanosec == START + i * STEP
         assert array.header.frame_id == "camera_optical_frame"
-        assert (array.profile, array.weights_sha256) == ("tiny", pipeline.weights_sha256)
+        assert (array.profile, array.weights_sha256) == ("tiny", pipeline.provenance.weights_sha256)
         assert (array.frames_processed, array.frames_dropped, array.frames_refused) == (i + 1, 0, 0)
         assert all(getattr(array.timing, name) == 0 for name in ("total", "preprocess", "age_at_start", "publish"))
         expected = pipeline.locate(pixels, QUERIES, segment_always=True)
@@ -98,6 +99,23 @@ def test_the_same_bag_gives_the_same_bytes(jobs, tiny_profile, queries, bag, fra
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_what_stands_in_for_auto_is_said_once(queries, bag, frames, tmp_path, monkeypatch, capsys):
+    """By the pipeline as it is loaded; where that is in another process, whose log nobody sees, by the command."""
+    from esam_perception.commands import replay as command
+    from esam_perception.recordings.replay import _load
+
+    monkeypatch.setenv("ESAM_HOME", str(tmp_path))
+    other = write_bag(tmp_path / "other", {"/front": [image(frames[0])]})
+    fixed = ["--queries", str(queries), "--device", "cpu", "--every", "4"]
+    _load.cache_clear()
+    assert main(["replay", str(bag), str(other), *fixed, "--output", str(tmp_path / "one")]) == 0
+    alone = capsys.readouterr().err
+    monkeypatch.setattr(command, "_replay_all", lambda args, jobs, frames: [])
+    assert main(["replay", str(bag), str(other), *fixed, "--output", str(tmp_path / "two"), "--jobs", "2"]) == 0
+    for said in (alone, capsys.readouterr().err):
+        assert said.count("esam replay: model 'auto': blip_base is not fetched") == said.count("blip_base is not") == 1
+
+
 def as_bgr(pixels):
     return image(np.ascontiguousarray(pixels[..., ::-1]), "bgr8")
 
@@ -124,9 +142,9 @@ def test_the_node_reads_images_with_the_same_function():
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from esam_perception.images import encodings
     from esam_perception.recordings import replay as replay_bag
-    from esam_perception.ros.node import node
+    from esam_perception.ros.node import activation
 
-    assert node.message_to_rgb is replay_bag.message_to_rgb is encodings.message_to_rgb
+    assert activation.message_to_rgb is replay_bag.message_to_rgb is encodings.message_to_rgb
 
 
 def test_no_ros_is_imported(tiny_profile, queries, bag, tmp_path):

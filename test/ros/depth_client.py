@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 
 from esam_perception import msg
 from esam_perception.contract import to_nanoseconds
+from esam_perception.images.masks import mask_iou
 from esam_perception.ros.cameras.camera import camera_info
 from esam_perception.ros.wire.messages import ROS
 from esam_perception.ros.wire.transforms import rotation_matrix
@@ -62,7 +63,7 @@ def scene_fixture(clip):
     for match, phrase in zip(pipeline.locate(frame.image, [p.text for p in phrases]), phrases):
         for segment in match.segments[:1]:
             truth = frame.instances == phrase.labels[0]
-            iou = (segment.mask & truth).sum() / (segment.mask | truth).sum()
+            iou = mask_iou(segment.mask, truth)
             if iou > best:
                 best, there = iou, phrase
     assert best > 0.5, "the bundled profile finds nothing in the recorded clip"

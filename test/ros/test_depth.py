@@ -16,6 +16,7 @@ from visualization_msgs.msg import Marker
 
 from esam_perception.contract import to_nanoseconds
 from esam_perception.environment.distro import distro_name, fastdds_variable
+from esam_perception.images.masks import mask_iou
 from esam_perception.ros.cameras.camera import camera_info
 from esam_perception.ros.wire.messages import ROS
 from esam_perception.targets.measure import fit_depth, measure_target, organized_points
@@ -59,7 +60,7 @@ def test_the_target_of_a_matched_object(client, scene):
     check_against_truth(segment, scene)
     mask = mask_of(segment)
     truth = frame.instances == there.labels[0]
-    assert (mask & truth).sum() / (mask | truth).sum() > 0.5
+    assert mask_iou(mask, truth) > 0.5
 
     # the same numbers as the core's
     core = measure_target(mask, frame.depth, intrinsics, predicted_iou=segment.predicted_iou)

@@ -18,10 +18,7 @@ rclpy.init(args=sys.argv)
 small = lambda folder: SimpleNamespace(f_frsize=4096, f_blocks=16384, f_bavail=16384)
 module.shortage = lambda profile: shortage(profile, small)
 node = module.EsamNode()
-published = []
-node._health.publish = published.append
-node._publish_diagnostics()
-print("warnings:", published[0].warnings)
+print("warnings:", node._state().warnings)
 levels = [int(logger.get_effective_level()) for logger in (node.get_logger(), rclpy.logging.get_logger("rcl"))]
 print("levels:", node.get_logger().name, *levels)
 node.destroy_node()

@@ -17,6 +17,7 @@ from std_msgs.msg import String
 
 from esam_perception.contract import to_nanoseconds
 from esam_perception.environment.processes import Child
+from esam_perception.images.masks import mask_iou
 from esam_perception.training.measure.targets import ELLIPSOID_95, intrinsics_of, visible_centroid
 from test.conftest import ROOT
 from test.ros.client import Client, own_environment
@@ -232,7 +233,7 @@ def test_beside_the_simulated_camera(tmp_path, tabletop, start):
             thing = instances == named[match.text]
             segment = match.segments[0]
             mask = np.frombuffer(segment.mask.data, np.uint8).reshape(instances.shape) > 0
-            if (mask & thing).sum() / (mask | thing).sum() < 0.5:
+            if mask_iou(mask, thing) < 0.5:
                 continue
             assert segment.has_target
             error = position_of(segment.target.pose) - visible_centroid(thing, metres, intrinsics)

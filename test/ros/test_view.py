@@ -9,7 +9,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
 from esam_perception.recordings.rerun_scene import RerunScene
-from esam_perception.types import Timing, Verdict
+from esam_perception.types import Provenance, Timing, Verdict
 from test.matches import make_match
 from test.recordings.bag_maker import START
 from test.recordings.rerun_stand_in import Recording, StandIn
@@ -49,7 +49,7 @@ def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeyp
     head = ROS.header(START + 9, "cam")
     sent = [
         ROS.image(np.full((6, 8, 3), 90, np.uint8), "rgb8", head),
-        ROS.match_array([make_match(3, Verdict.MATCH, slice(2, 5), 0.9)], Timing(), head, {}),
+        ROS.match_array([make_match(3, Verdict.MATCH, slice(2, 5), 0.9)], Timing(), head, Provenance("p", "")),
         ROS.image(np.full((6, 8), 0.25, np.float32), "32FC1", head),
     ]
 

@@ -180,13 +180,13 @@ def test_refinement_goes_on_from_matching_in_cycles(tmp_path):
     assert stages.last_stages(tmp_path) == ("refinement", "segmentation")
     cycles = [torch.load(tmp_path / f"refinement_{i}.pt", weights_only=True)["modules"] for i in (1, 2)]
     mean = (cycles[0]["model.itm_head.weight"] + cycles[1]["model.itm_head.weight"]) / 2
-    learned = stages.trained_matcher(tmp_path, "refinement", torch.device("cpu"))
+    learned, _ = stages.trained_matcher(tmp_path, "refinement", torch.device("cpu"))
     torch.testing.assert_close(learned.model.itm_head.weight, mean)
 
 
 def test_prompts_of_heatmaps_are_about_the_thing_under_them():
     pipeline = Pipeline.from_profile("tabletop", "cpu")
-    heat = HeatPrompts(pipeline._matcher, pipeline.profile.prompting)
+    heat = HeatPrompts(pipeline._matcher, pipeline.profile.prompting, pipeline._mask_head)
     kinds = set()
     for i, (image, instances, objects) in enumerate(FewScenes()):
         drawn = heat.draw(image, instances, objects, np.random.default_rng(i))
@@ -202,6 +202,8 @@ def test_prompts_of_heatmaps_are_about_the_thing_under_them():
     )
     with pytest.raises(ValueError, match="points"):
         HeatPrompts(pipeline._matcher, dataclasses.replace(pipeline.profile.prompting, kind="box"))
+    with pytest.raises(ValueError, match="need a mask_head"):
+        HeatPrompts(pipeline._matcher, pipeline.profile.prompting)
 
 
 def test_segmentation_goes_on_with_prompts_of_heatmaps(tmp_path):

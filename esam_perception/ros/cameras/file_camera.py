@@ -11,6 +11,7 @@ import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
+from esam_perception.errors import EsamError
 from esam_perception.images.files import ImageFileError, read_depth, read_rgb
 from esam_perception.ros.cameras.camera import CameraPublishers, spin_camera
 
@@ -19,7 +20,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 DEPTH_SUFFIX = ".depth.png"
 
 
-class SourceError(ValueError):
+class SourceError(EsamError):
     """A source that cannot be replayed; the text says why."""
 
 

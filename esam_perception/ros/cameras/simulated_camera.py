@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
+from esam_perception.errors import EsamError, InvalidInput
 from esam_perception.ros.cameras.camera import CameraPublishers, spin_camera
 from esam_perception.tabletop.needs import CANNOT_RENDER_EXIT_CODE, PACKAGES, PACKAGES_HINT, OffscreenGLError
 
@@ -32,7 +33,7 @@ class SimulatedCamera(Node):
             self.declare_parameter(name, default, ParameterDescriptor(description=description))
         self._rate = self.get_parameter("rate").value
         if not 0 < self._rate <= 1000:
-            raise ValueError(f"parameter rate must be in 0..1000 images a second, got {self._rate}")
+            raise InvalidInput(f"parameter rate must be in 0..1000 images a second, got {self._rate}")
         self._publishers_of_camera = CameraPublishers(self)
         # not with this module: where its packages are missing main() says so in one line
         from esam_perception.tabletop import Tabletop
@@ -73,6 +74,6 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"simulated_camera: {error.name} is not installed; {PACKAGES_HINT}", file=sys.stderr)
         return CANNOT_RENDER_EXIT_CODE
-    except ValueError as error:
+    except EsamError as error:
         print(f"simulated_camera: {error}", file=sys.stderr)
         return 2

@@ -26,7 +26,7 @@ KEPT_FRAMES = 60
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeenFrame:
     """A result with the image it is about. instances: the truth, where it is known."""
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from esam_perception.errors import EsamError
+from esam_perception.images.files import ImageFileError, read_rgb
+
 ANNOTATIONS = "annotations.json"
 
 
-class DatasetError(ValueError):
+class DatasetError(EsamError):
     """A folder of labelled images that cannot be used; the text names the file, the entry and what is wrong."""
 
 
@@ -95,10 +98,10 @@ def split(images: list[LabelledImage], share: float) -> tuple[list[LabelledImage
 
 def read_image(image: LabelledImage) -> np.ndarray:
     """uint8 [H, W, 3] RGB. Raises DatasetError."""
-    pixels = cv2.imread(str(image.path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DatasetError(f"{image.path}: cannot be read as an image")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    try:
+        return read_rgb(image.path)
+    except ImageFileError as error:
+        raise DatasetError(str(error)) from error
 
 
 def read_mask(thing: Thing, folder: Path, height: int, width: int) -> np.ndarray:

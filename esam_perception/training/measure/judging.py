@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esam_perception.images.masks import mask_iou
 from esam_perception.types import Match, Verdict
 
 LARGE_ENOUGH = 400  # pixels at 640x480
@@ -53,7 +54,7 @@ def judge(phrase, match: Match, scene, whole: dict[int, int] | None = None) -> J
     for segment in match.segments[:1]:
         for label in phrase.labels:
             truth = instances == label
-            iou = max(iou, float((truth & segment.mask).sum() / (truth | segment.mask).sum()))
+            iou = max(iou, mask_iou(truth, segment.mask))
     pixels, largest = max((int((instances == label).sum()), label) for label in phrase.labels)
     category = next(o.category for o in scene.objects if o.label == largest)
     occlusion = max(0.0, 1 - pixels / whole[largest]) if whole else 0.0

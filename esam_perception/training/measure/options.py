@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
+from esam_perception.images.masks import mask_iou
 from esam_perception.pipeline.fusion import CHOICES, resize_map
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import KINDS, SOURCES
@@ -106,7 +107,7 @@ def _overlaps(phrase, masks: Sequence[np.ndarray], instances: np.ndarray) -> tup
     if not masks:
         return 0.0, 0.0, 0, 0, 0.0 if len(phrase.labels) > 1 else np.nan
     truths = [instances == label for label in phrase.labels]
-    ious = np.array([[(t & mask).sum() / (t | mask).sum() for t in truths] for mask in masks])
+    ious = np.array([[mask_iou(t, mask) for t in truths] for mask in masks])
     best = ious.max(1)
     several = float((ious.max(0) >= 0.5).all()) if len(truths) > 1 else np.nan
     return best[0], best.max(), len(masks), int((best < 0.5).sum()), several

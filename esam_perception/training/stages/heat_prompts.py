@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from esam_perception.errors import InvalidOptions
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.pipeline.fusion import min_max
+from esam_perception.pipeline.mask_head import TextMaskHead, read_masks
 from esam_perception.pipeline.prompting import PromptingOptions, choose_heat, make_prompts
 from esam_perception.tabletop.language import TabletopObject, draw_true
 from esam_perception.types import PROMPT_SLOTS, PromptLabel
@@ -19,12 +21,14 @@ PHRASES = 3
 
 class HeatPrompts:
     """Draws phrases that are true of a scene, and the prompts of their heatmaps. options: of a kind with points, which
-    tell what a prompt is about."""
+    tell what a prompt is about. mask_head: where options' source needs one; the matcher then keeps hidden states."""
 
-    def __init__(self, matcher: BlipMatcher, options: PromptingOptions) -> None:
+    def __init__(self, matcher: BlipMatcher, options: PromptingOptions, mask_head: TextMaskHead | None = None) -> None:
         if options.kind == "box":
-            raise ValueError("boxes alone do not say which thing they are about: prompts need points")
-        self._matcher, self._options = matcher, options
+            raise InvalidOptions("boxes alone do not say which thing they are about: prompts need points")
+        if options.source != "gradcam" and mask_head is None:
+            raise InvalidOptions(f"prompts from {options.source!r} need a mask_head")
+        self._matcher, self._options, self._mask_head = matcher, options, mask_head
 
     def draw(
         self, image: np.ndarray, instances: np.ndarray, objects: Sequence[TabletopObject], rng: np.random.Generator
@@ -43,10 +47,10 @@ class HeatPrompts:
         with torch.autocast(matcher.device.type, enabled=False):
             encoding = matcher.encode_image(matcher.preprocess(image.copy()))
             scores = matcher.match(encoding, texts, matcher.text_features(texts))
+        heads = None if self._mask_head is None else read_masks(self._mask_head, encoding, scores)
         known = {o.label for o in objects}
         for row, gradcam in enumerate(scores.gradcam):
-            head = None if scores.mask_head is None else scores.mask_head[row]
-            heat = choose_heat(min_max(gradcam), head, self._options.source)
+            heat = choose_heat(min_max(gradcam), None if heads is None else heads[row], self._options.source)
             cells = heat.shape[0] // gradcam.shape[0]
             for prompt in make_prompts(heat, instances.shape, self._options, cells):
                 inside = prompt.points[prompt.labels == PromptLabel.POINT].astype(int)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esam_perception.blip_esam_itm import BlipEsamItm
-from esam_perception.losses import mask_iou
+from esam_perception.losses import logits_iou
 from esam_perception.training.data.batches import PhraseBatch, PhraseMixture, draw_batch
 from esam_perception.training.data.scenes import SceneCache
 from esam_perception.training.stages.image_tower import PatchNames, change_light, to_pixels
@@ -87,7 +87,7 @@ class MatchingStage(nn.Module):
             loss = loss + losses["loss_names"]
         with torch.no_grad():
             accuracy = (outputs["itm_scores"].argmax(-1) == samples["match"]).float().mean()
-            iou = mask_iou(outputs["pred_masks"][true], masks[true]).mean()
+            iou = logits_iou(outputs["pred_masks"][true], masks[true]).mean()
         return {"loss": loss, **losses, "accuracy": accuracy, "iou": iou}
 
     def _itc(self, image: Tensor, texts: list[str], true: Tensor) -> Tensor:

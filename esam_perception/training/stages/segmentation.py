@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esam_perception.blip_esam_itm import FOCAL_WEIGHT
-from esam_perception.losses import dice_loss, focal_loss, mask_iou
+from esam_perception.losses import dice_loss, focal_loss, logits_iou
 from esam_perception.training.data.scenes import SceneCache
 from esam_perception.training.stages.heat_prompts import HeatPrompts
 from esam_perception.training.stages.image_tower import change_light
@@ -86,7 +86,7 @@ class SegmentationStage(nn.Module):
         target = torch.from_numpy(np.stack(masks)).to(device).float()[:, None]
         target = F.interpolate(target, logits.shape[-2:], mode="area" if logits.shape[-1] < side else "bilinear")[:, 0]
         target = target[:, None].expand_as(logits)
-        each, iou = FOCAL_WEIGHT * focal_loss(logits, target) + dice_loss(logits, target), mask_iou(logits, target)
+        each, iou = FOCAL_WEIGHT * focal_loss(logits, target) + dice_loss(logits, target), logits_iou(logits, target)
         best = each.min(1).values.mean()
         iou_error = F.mse_loss(predicted, iou)
         loss = best + 0.05 * each.mean() + iou_error

@@ -11,7 +11,7 @@ from esam_perception.matching.checkpoint import load_blip_state
 from esam_perception.matching.configuration import BlipArchitecture, TowerSize, build_blip
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.matching.tokenizer import BlipTokenizer
-from esam_perception.pipeline.mask_head import MaskDecoderSize, MaskHeadConfig
+from esam_perception.pipeline.mask_head import MaskDecoderSize, MaskHeadConfig, TextMaskHead
 from esam_perception.pipeline.prompting import PromptingOptions
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.tabletop.language import FALSE_KINDS
@@ -185,7 +185,8 @@ def train_segmentation_refinement(
 ) -> None:
     """Stage 5: EfficientSAM goes on from stage 4 with prompts from BLIP's heatmaps too, those after the first cycle of
     stage 3, so that it may run beside the second; checkpoint `segmentation_refinement.pt`."""
-    heat = HeatPrompts(trained_matcher(work_dir, "refinement_1", machine.device), PROMPTING)
+    matcher, mask_head = trained_matcher(work_dir, "refinement_1", machine.device)
+    heat = HeatPrompts(matcher, PROMPTING, mask_head)
     stage = SegmentationStage(EfficientSam(EFFICIENT_SAM), heat)
     stage.load_state_dict(_learned(work_dir, "segmentation"))
     train_stage(
@@ -208,12 +209,12 @@ def last_stages(work_dir: Path) -> tuple[str, str]:
     return blip, "segmentation_refinement" if refined else "segmentation"
 
 
-def trained_matcher(work_dir: Path, name: str, device: torch.device) -> BlipMatcher:
+def trained_matcher(work_dir: Path, name: str, device: torch.device) -> tuple[BlipMatcher, TextMaskHead]:
     """What the stage of that checkpoint in `work_dir` has learned, ready to be asked."""
     stage = new_matching_stage(work_dir)
     stage.load_state_dict(_learned(work_dir, name))
     blip = build_blip(BLIP)
     load_blip_state(blip, stage.model.blip_state())
-    return BlipMatcher(
-        blip, BlipTokenizer(write_vocabulary(work_dir), BLIP.max_length), BLIP, device, stage.model.mask_head
-    )
+    tokenizer = BlipTokenizer(write_vocabulary(work_dir), BLIP.max_length)
+    mask_head = stage.model.mask_head.to(device).eval().requires_grad_(False)
+    return BlipMatcher(blip, tokenizer, BLIP, device, keep_hidden=True), mask_head

@@ -1,4 +1,4 @@
-"""rclpy's private members that differ between distributions, in one place: transitions and the state machine's end."""
+"""rclpy's private members that the node needs, in one place: transitions, the state machine's end, what it was given."""
 
 from __future__ import annotations
 
@@ -29,3 +29,11 @@ def destroy_state_machine(node: Any) -> None:
     destroy = getattr(getattr(node, "_state_machine", None), "destroy_when_not_in_use", None)
     if destroy is not None:
         destroy()
+
+
+def parameter_overrides(node: Any) -> dict[str, Any]:
+    """The values by name that the command line and parameter files give to a node, declared or not.
+
+    rclpy tells them to nobody: a wrong type ends the node, and a misspelt name is ignored in silence. The member is the same
+    in all supported distributions."""
+    return {name: parameter.value for name, parameter in getattr(node, "_parameter_overrides").items()}  # noqa: B009
