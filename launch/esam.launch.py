@@ -49,7 +49,7 @@ def generate_launch_description():
                               description="names, separated by commas: one node each, in a namespace of its name; topics "
                                           "may say {camera}, the image's default is then /{camera}/image_raw"),
         DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "esam.yaml"),
-                              description="the node's parameters"),
+                              description="the node's parameters, under /**: a key `esam` applies without a namespace only"),
         DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
         DeclareLaunchArgument("autostart", default_value="true", description="configure and activate at start"),
         DeclareLaunchArgument("log_level", default_value="info",
