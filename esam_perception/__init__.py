@@ -121,15 +121,17 @@ _HOMES = {
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> object:
-    """A public name, at first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a checker that saw it would take every misspelt name for an object
 
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # the next one finds it there
-    return value
+    def __getattr__(name: str) -> object:
+        """A public name, at first use (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value  # the next one finds it there
+        return value
 
 
 def __dir__() -> list[str]:

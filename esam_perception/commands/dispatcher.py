@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from esam_perception import __version__
+from esam_perception.errors import EsamError
 
 COMMANDS = {
     "demo": (
@@ -96,7 +97,7 @@ def _log_shown(command: str) -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2 for wrong usage)."""
+    """Run the command; returns its exit code (2 for wrong usage). A bug is a traceback."""
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if word in COMMANDS), None)
     try:
@@ -109,6 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"esam {command}: {error.name} is not installed here; {cure}", file=sys.stderr)
         return 1
+    except EsamError as error:
+        print(f"esam {command}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

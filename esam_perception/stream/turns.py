@@ -82,14 +82,18 @@ class PipelineTurns:
         """Serve callers."""
         self._paused = False
 
+    def refuse(self) -> None:
+        """Refuse callers from now on, those who wait too; does not wait for the one whose turn it is."""
+        self._paused = True
+
     def pause(self) -> None:
         """Refuse callers from now on, those who wait too; returns when nobody infers any more."""
-        self._paused = True
+        self.refuse()
         with self._lock:
             pass
 
     def close(self) -> None:
         """Let go of the pipeline, for good, as soon as nobody infers."""
-        self._paused = True
+        self.refuse()
         with self._lock:
             self._pipeline = None

@@ -63,6 +63,10 @@ class Health:
         if not regular and not self._asked.is_set():
             return
         self._asked.clear()
+        with self._node.under_way:
+            self._tell(regular)
+
+    def _tell(self, regular: bool) -> None:
         try:
             state = self._state()
             if regular:

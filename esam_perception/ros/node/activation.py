@@ -80,11 +80,15 @@ class Activation:
         """What the machine is spared; "none" where it is asked everything."""
         return self._stream.degradation
 
+    def take_no_more(self) -> None:
+        """Let the worker end after the frame that it is at, without waiting for that."""
+        self._slot.close()
+
     def stop(self, patience: float | None = None) -> None:
         """Unsubscribe, and end the worker after the frame that it is at. patience: seconds to wait for that; None: for as long
         as it takes."""
         self._around.node.destroy_subscription(self._subscription)
-        self._slot.close()
+        self.take_no_more()
         # an inference that hangs must not keep the node from ending; the thread is a daemon
         self._worker.join(patience)
         self._depth.deactivate()
@@ -100,24 +104,31 @@ class Activation:
 
     def _work(self) -> None:
         while (message := self._slot.take()) is not None:
-            try:
-                self._process(message, self._around.session())
-            except NotActive:
-                return
-            except RefusedImage as error:
-                self._around.refuse(self.image_topic, error.reason, str(error))
-            except Exception as error:
-                if not self._around.node.context.ok():
-                    return  # ROS went away under this thread: that is no fault of the frame
-                from esam_perception.computing import free_memory, is_out_of_memory  # torch, which is loaded by now
+            with self._around.node.under_way:
+                if not self._try(message):
+                    return
 
-                reason = "processing_failed"
-                if is_out_of_memory(error):
-                    # the next frame may fit, once what this one held is given back
-                    error.__traceback__ = None
-                    free_memory()
-                    reason = "out_of_memory"
-                self._around.refuse(self.image_topic, reason, f"{type(error).__name__}: {error}")
+    def _try(self, message: ImageMessage) -> bool:
+        """Work on a frame; whatever is wrong with it is said. Returns whether to go on with the next one."""
+        try:
+            self._process(message, self._around.session())
+        except NotActive:
+            return False
+        except RefusedImage as error:
+            self._around.refuse(self.image_topic, error.reason, str(error))
+        except Exception as error:
+            if not self._around.node.context.ok():
+                return False  # ROS went away under this thread: that is no fault of the frame
+            from esam_perception.computing import free_memory, is_out_of_memory  # torch, which is loaded by now
+
+            reason = "processing_failed"
+            if is_out_of_memory(error):
+                # the next frame may fit, once what this one held is given back
+                error.__traceback__ = None
+                free_memory()
+                reason = "out_of_memory"
+            self._around.refuse(self.image_topic, reason, f"{type(error).__name__}: {error}")
+        return True
 
     def _process(self, message: ImageMessage, session: Session) -> None:
         statistics, options = self._around.statistics, session.options

@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from esam_perception.contract import NANOSECONDS, to_nanoseconds
+from esam_perception.environment.distro import distro_name, fastdds_variable
 from esam_perception.images.encodings import RefusedImage, depth_to_metres
 from esam_perception.ros.health.graph_check import Wanted
 from esam_perception.ros.health.statistics import Statistics
@@ -24,17 +25,9 @@ from esam_perception.ros.node.parameters import Settings
 from esam_perception.ros.wire import target_messages
 from esam_perception.ros.wire.target_outputs import TargetOutputs
 from esam_perception.stream.session import Options
-from esam_perception.targets.depth import (
-    KEPT_MESSAGES,
-    Arrivals,
-    DepthBuffer,
-    NoDepth,
-    advice_on_lost_depth,
-    camera_info_beside,
-    intrinsics_of,
-    is_distorted,
-    is_rectified,
-)
+from esam_perception.targets.arrivals import Arrivals, advice_on_lost_depth
+from esam_perception.targets.depth import DepthBuffer, NoDepth
+from esam_perception.targets.intrinsics import camera_info_beside, intrinsics_of, is_distorted, is_rectified
 from esam_perception.targets.measure import NoTarget, fit_depth, organized_points, union_mask, with_targets
 from esam_perception.types import Frame, FrameResult, Intrinsics, Match
 
@@ -81,7 +74,7 @@ class DepthInput:
             return
         node = self._node
         # locate may ask for any of the frames that are kept
-        self._buffer = DepthBuffer(max(KEPT_MESSAGES, settings.frame_buffer + 2))
+        self._buffer = DepthBuffer(settings.frame_buffer)
         # a burst of depth messages must not cost the one that belongs to the image
         qos = QoSProfile(depth=5, reliability=reliability)
         info_qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -115,9 +108,10 @@ class DepthInput:
     # inputs ----------------------------------------------------------------------------------------------------
 
     def image_came(self, header: Header) -> None:
-        """Keep the depth of the newest image."""
+        """Keep the depth of an image for as long as the image is kept."""
         self._arrivals.note("image")
-        self.want("newest", header)
+        if self._subscriptions:
+            self._buffer.image(to_nanoseconds(header.stamp))
 
     def want(self, who: str, header: Header) -> None:
         """Keep the depth of that image until the same one wants another's."""
@@ -202,7 +196,7 @@ class DepthInput:
         # where nobody publishes it, that is the reason, and the node says so (graph_check)
         published = self._node.count_publishers(topics.depth) > 0
         counts = (self._arrivals.lately(kind) for kind in ("image", "camera_info", "depth"))
-        advice = advice_on_lost_depth(*counts) if published else ""
+        advice = advice_on_lost_depth(*counts, _remedy()) if published else ""
         return f"{seen}; {advice}" if advice else seen
 
     # outputs ---------------------------------------------------------------------------------------------------
@@ -218,6 +212,14 @@ class DepthInput:
         if text not in self._said:
             self._said.add(text)
             self._node.get_logger().warning(text)
+
+
+def _remedy() -> str:
+    """What makes depth images arrive."""
+    return (
+        "the default Fast DDS of the camera's driver has too little shared memory: start the driver with "
+        f"{fastdds_variable(distro_name())} naming this package's config/fastdds.xml"
+    )
 
 
 def depth_topics(settings: Settings, node: Any, image_topic: str) -> DepthTopics | None:

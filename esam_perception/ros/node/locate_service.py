@@ -51,6 +51,10 @@ class LocateService:
 
     def answer(self, request: srv.Locate.Request, response: srv.Locate.Response) -> srv.Locate.Response:
         """Fill the response; whatever is wrong becomes its message and a counter."""
+        with self._node.under_way:
+            return self._try(request, response)
+
+    def _try(self, request: srv.Locate.Request, response: srv.Locate.Response) -> srv.Locate.Response:
         with self._lock:
             self._calls += 1
             busy = self._calls > self._bound

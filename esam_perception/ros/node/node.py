@@ -6,10 +6,9 @@ queries, parameters, transitions. Frames and calls of the service take it once.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -22,6 +21,7 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from esam_perception import msg
@@ -34,10 +34,11 @@ from esam_perception.ros.health.statistics import Statistics
 from esam_perception.ros.node import parameters
 from esam_perception.ros.node.activation import Activation, Surroundings
 from esam_perception.ros.node.depth_input import DepthInput, depth_topics
+from esam_perception.ros.node.ending import WORK_SECONDS, catch_signals, leave
 from esam_perception.ros.node.locate_service import LocateService, Serving
 from esam_perception.ros.node.parameters import BadParameter, Settings
 from esam_perception.ros.node.private import RefusesTransitions, destroy_state_machine
-from esam_perception.ros.node.spinning import spin
+from esam_perception.ros.node.spinning import spin, stop
 from esam_perception.ros.wire.messages import ROS
 from esam_perception.ros.wire.outputs import Outputs
 from esam_perception.ros.wire.target_outputs import TargetOutputs
@@ -47,8 +48,6 @@ from esam_perception.stream.turns import NotActive, PipelineTurns
 from esam_perception.types import Query
 
 QUERY_QOS = QoSProfile(depth=10)
-# Maximum wait for running inference at shutdown.
-LAST_INFERENCE_SECONDS = 2.0
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR,
 )  # fmt: skip
@@ -214,7 +213,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             self._session.model.turns.pause()
         if activation is not None:
             # an inference that hangs must not keep the node from ending
-            activation.stop(LAST_INFERENCE_SECONDS if self._ending else None)
+            activation.stop(0.0 if self._ending else None)
 
     def _free(self) -> None:
         session, self._session = self._session, None
@@ -231,16 +230,16 @@ class EsamNode(RefusesTransitions, LifecycleNode):
         self._free()
 
     def destroy_node(self) -> None:
-        """Stop the worker before ROS goes away under it."""
+        """Give the work under way some time, and stop before ROS goes away under it."""
         self._ending = True
+        if self._activation is not None:
+            self._activation.take_no_more()
+        if self._session is not None:
+            self._session.model.turns.refuse()
+        self.under_way.close(WORK_SECONDS)
         self._stop()
         super().destroy_node()
         destroy_state_machine(self)
-
-    @property
-    def is_inferring(self) -> bool:
-        """Whether a thread is still at work in the pipeline."""
-        return self._session is not None and self._session.model.turns.busy
 
     def _current_session(self) -> Session:
         if self._session is None:
@@ -364,23 +363,24 @@ def options_of(settings: Settings) -> Options:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted."""
-    rclpy.init(args=args)
+    """Run the node until it is told to end; then this does not return, but ends the process (see ending)."""
+    signals, over = catch_signals(), threading.Event()
+    # rclpy's own handlers would take ROS away under the threads that work with it
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    signals.tell(over.set)
     node = EsamNode()
     # one thread for everything that must stay in order, one for each call of locate that may wait
     executor = MultiThreadedExecutor(num_threads=2 + node.get_parameter("locate_queue").value)
     executor.add_node(node)
+    signals.tell(lambda: stop(executor, over))
+    code = 1
     try:
-        spin(executor)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        # launch and a terminal may both send SIGINT: the second must not break the first one's clean end
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        node.destroy_node()
-        rclpy.try_shutdown()
-    if node.is_inferring:
-        # Python would wait for the thread; ROS has ended cleanly, and whoever sent SIGINT does not wait
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+        spin(executor, over)
+        code = 0
+    except ExternalShutdownException:
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    leave(code)

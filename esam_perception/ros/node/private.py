@@ -6,19 +6,33 @@ from typing import Any
 
 from rclpy.lifecycle import TransitionCallbackReturn
 
+from esam_perception.ros.node.ending import Gate
+
 
 class RefusesTransitions:
-    """A base that stands before rclpy's LifecycleNode: a transition that the current state does not have is refused.
+    """A base that stands before rclpy's LifecycleNode: a transition that the current state does not have is refused, and
+    one that is under way passes the gate `under_way`.
 
-    Kilted's rclpy and later ones do so by themselves. Humble's and Jazzy's raise: the caller gets no answer, and the node
-    ends. The overridden method is private to rclpy; one that has it no more never calls this."""
+    Kilted's rclpy and later ones refuse by themselves. Humble's and Jazzy's raise: the caller gets no answer, and the node
+    ends. The overridden methods are private to rclpy, and the same in all supported distributions."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.under_way = Gate()
+        super().__init__(*args, **kwargs)
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> Any:
-        try:
-            return super()._LifecycleNodeMixin__change_state(transition_id)
-        except RuntimeError as error:  # rclpy's RCLError is one
-            self.get_logger().error(f"transition {transition_id} refused: {error}")
-            return TransitionCallbackReturn.FAILURE
+        with self.under_way:
+            try:
+                return super()._LifecycleNodeMixin__change_state(transition_id)
+            except RuntimeError as error:  # rclpy's RCLError is one
+                self.get_logger().error(f"transition {transition_id} refused: {error}")
+                return TransitionCallbackReturn.FAILURE
+
+    def _LifecycleNodeMixin__execute_callback(self, *args: Any) -> Any:
+        done = super()._LifecycleNodeMixin__execute_callback(*args)
+        # what follows uses the state machine, which the end may have destroyed: that crashes (Kilted)
+        self.under_way.pass_by()
+        return done
 
 
 def destroy_state_machine(node: Any) -> None:
