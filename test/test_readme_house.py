@@ -50,8 +50,12 @@ p/
 
 def test_what_is_drawn_is_there(paths):
     assert len(paths) == len(set(paths)) and len(paths) > 40
+    # a container's copy of the repository lacks some
+    left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     for path in paths:
         found = ROOT / path
+        if path.strip("/") in left_out and not found.exists():
+            continue
         assert found.is_dir() if path.endswith("/") else found.is_file(), path
 
 
