@@ -15,7 +15,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 
 from esam_perception import msg
@@ -32,6 +31,7 @@ from esam_perception.ros.node.ending import WORK_SECONDS
 from esam_perception.ros.node.locate_service import LocateService, Serving
 from esam_perception.ros.node.parameters import BadParameter, Settings
 from esam_perception.ros.node.private import RefusesTransitions, destroy_state_machine
+from esam_perception.ros.wire import qos
 from esam_perception.ros.wire.messages import ROS
 from esam_perception.ros.wire.outputs import Outputs
 from esam_perception.ros.wire.target_outputs import TargetOutputs
@@ -41,7 +41,6 @@ from esam_perception.stream.session import Model, Session
 from esam_perception.stream.turns import NotActive, PipelineTurns
 from esam_perception.types import Query
 
-QUERY_QOS = QoSProfile(depth=10)
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR,
 )  # fmt: skip
@@ -260,7 +259,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
         """Take the active queries from a topic; returns its full name."""
         topic = str(self.resolve_topic_name(name))
         self.create_subscription(
-            kind, name, lambda message: self._take_queries(topic, lambda: parse(message)), QUERY_QOS
+            kind, name, lambda message: self._take_queries(topic, lambda: parse(message)), qos.QUERY
         )
         return topic
 
@@ -354,8 +353,8 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             restored=self._restored,
             degradation=activation.degradation if activation else "none",
             wanted=[
-                Wanted(self._query_topic, "std_msgs/msg/String", QUERY_QOS),
-                Wanted(self._queries_topic, "esam_perception/msg/QueryArray", QUERY_QOS),
+                Wanted(self._query_topic, "std_msgs/msg/String", qos.QUERY),
+                Wanted(self._queries_topic, "esam_perception/msg/QueryArray", qos.QUERY),
                 *(activation.wanted if activation else ()),
             ],
         )
