@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esam_perception.environment.allocation import trim
 from esam_perception.errors import InvalidDevice
 
 Key = TypeVar("Key", bound=Hashable)
@@ -75,8 +76,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what nobody refers to any more, on the GPU too."""
+    """Give back what nobody refers to any more: to the system, and on the GPU to other processes."""
     gc.collect()
+    trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import traceback
 
+from esam_perception.environment.allocation import one_arena
 from esam_perception.ros.node.ending import catch_signals, leave
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to end; then this does not return, but ends the process (see ending)."""
+    one_arena()
     # the node and what it needs take seconds to import: a signal meanwhile must find somebody who minds it
     signals, over = catch_signals(), threading.Event()
     import rclpy
