@@ -70,14 +70,15 @@ class TextMaskHead(nn.Module):
         side = round(patches.shape[1] ** 0.5)
         if side * side != patches.shape[1]:
             raise ValueError(f"masks need square images, got {patches.shape[1]} patches")
-        return prompts, patches.transpose(1, 2).unflatten(2, (side, side))
+        return prompts, torch.unflatten(patches.transpose(1, 2), 2, (side, side))
 
     def outputs(self, prompts: Tensor, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
         """What `forward` returns, of what `features` returned."""
         rows, columns = image_tokens.shape[-2:]
         y, x = ((torch.arange(n, device=prompts.device) + 0.5) / n for n in (rows, columns))
         grid = self.positions(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)).flatten(0, 1)
-        return self.decoder(image_tokens, grid, prompts)
+        masks, predicted_iou = self.decoder(image_tokens, grid, prompts)
+        return masks, predicted_iou
 
 
 def best_candidate(masks: Tensor, predicted_iou: Tensor) -> Tensor:

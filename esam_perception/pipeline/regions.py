@@ -76,10 +76,10 @@ def find_all_regions(
     logits = logits[0].float()
     probabilities = logits.sigmoid().cpu().numpy()
     predicted_iou = predicted[0].float().cpu().numpy()
-    all_found, row = [], 0
+    all_found, first = [], 0
     for heat, own in zip(heats, prompts):
         found: list[RegionMask] = []
-        for row, prompt in enumerate(own, start=row):
+        for row, prompt in enumerate(own, start=first):
             best = choose_candidate(predicted_iou[row], probabilities[row], heat, fusion.candidate_choice)
             probability = probabilities[row, best]
             mask = probability > 0.5
@@ -88,7 +88,7 @@ def find_all_regions(
             ):
                 continue
             found.append(RegionMask(logits[row, best], probability, float(predicted_iou[row, best]), prompt))
-        row += 1
+        first += len(own)
         all_found.append(found)
     return all_found
 
@@ -96,7 +96,8 @@ def find_all_regions(
 def mask_map(regions: Sequence[RegionMask]) -> np.ndarray:
     """The masks of a query as one map, float32 [m, m]: the highest probability of any, each weighed by its region's
     salience, so that the strongest region stays the strongest."""
-    return np.max([region.prompt.salience * region.probability for region in regions], axis=0)
+    weighed: np.ndarray = np.max([region.prompt.salience * region.probability for region in regions], axis=0)
+    return weighed
 
 
 @torch.inference_mode()
