@@ -35,7 +35,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["esam_perception", "esam_perception.*"]),
-    package_data={"esam_perception": ["profiles/models/*/*", "tabletop/clip/*"]},
+    package_data={"esam_perception": ["py.typed", "profiles/models/*/*", "tabletop/clip/*"]},
     install_requires=REQUIRES,
     # `esam replay` writes the contract's messages without ROS: it reads their definitions
     data_files=[("share/esam_perception/msg", [str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("msg/*.msg"))])],

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from bench.machine import wait
 from esam_perception.matching.image_encoder import preprocess
 from esam_perception.pipeline import fusion
-from esam_perception.pipeline.pipeline import Pipeline, _Stopwatch
+from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import make_prompts
 from esam_perception.pipeline.regions import RegionMask, mask_map
+from esam_perception.pipeline.stopwatch import Stopwatch
 from esam_perception.segmentation import EfficientSam, upsample_mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NaiveMatch:
     """itm_logits: float32 [2]; itc_similarity; gradcam and heatmap: float32 [G, G] in 0..1; masks: bool [H, W], one a
     region, of those that hold anything."""
@@ -50,7 +51,7 @@ class Naive:
 
     def locate(self, image: np.ndarray, texts: Sequence[str]) -> list[NaiveMatch]:
         """One query after the other. `stages`, afterwards: milliseconds under the names of types.Timing."""
-        watch = _Stopwatch()
+        watch = Stopwatch()
         model = self._matcher.model.requires_grad_(True)
         try:
             found = [self._one(image, text, watch) for text in texts]
@@ -61,11 +62,11 @@ class Naive:
         self.stages = {**watch.stages, "total": timing.total}
         return found
 
-    def _lap(self, watch: _Stopwatch, stage: str) -> None:
+    def _lap(self, watch: Stopwatch, stage: str) -> None:
         wait(self.device)
         watch.lap(stage)
 
-    def _one(self, image: np.ndarray, text: str, watch: _Stopwatch) -> NaiveMatch:
+    def _one(self, image: np.ndarray, text: str, watch: Stopwatch) -> NaiveMatch:
         model, size = self._matcher.model, image.shape[:2]
         options = self._pipeline.profile
         raw = torch.from_numpy(image).to(self.device)[None]

@@ -31,18 +31,13 @@ from bench.counting import Work, count
 from bench.models import full_size_pipeline, queries
 from bench.naive import Naive, NaiveMatch
 from esam_perception.computing import choose_threads
+from esam_perception.environment.distro import ALLOCATION
 from esam_perception.images.masks import mask_iou
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.tabletop.clip import load_clip
 from esam_perception.types import Match
 
 STAGES = ("preprocess", "blip_image", "blip_text", "gradcam", "sam_image", "sam_decode", "fuse", "total")
-# The environment in which the node runs too (launch/esam.launch.py): freed memory is kept for the next frame.
-ALLOCATOR = {
-    "MALLOC_TRIM_THRESHOLD_": "268435456",
-    "MALLOC_MMAP_THRESHOLD_": "268435456",
-    "MALLOC_TOP_PAD_": "67108864",
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -211,9 +206,9 @@ def measure(device: torch.device, args: argparse.Namespace, image: np.ndarray) -
 
 def main() -> int:
     args = parser().parse_args()
-    if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
+    if any(os.environ.get(name) != value for name, value in ALLOCATION.items()):
         # glibc reads these once, at start
-        os.execve(sys.executable, [sys.executable, "-m", "bench.pipeline", *sys.argv[1:]], {**os.environ, **ALLOCATOR})
+        os.execve(sys.executable, [sys.executable, "-m", "bench.pipeline", *sys.argv[1:]], {**os.environ, **ALLOCATION})
     torch.set_num_threads(args.threads or choose_threads())
     image = cv2.resize(load_clip()[0].image, tuple(args.size))
     devices = [torch.device("cpu")] + ([torch.device("cuda")] if torch.cuda.is_available() else [])

@@ -10,8 +10,8 @@ import numpy as np
 
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.profiles.registry import load_profile
-from esam_perception.ros.node import node
-from esam_perception.types import Located, Match, Query, Segment, Timing, Verdict
+from esam_perception.ros import node
+from esam_perception.types import Located, Match, Provenance, Query, Segment, Timing, Verdict
 
 GRID = 24
 
@@ -20,8 +20,9 @@ class StubPipeline:
     """What the node asks of a Pipeline. The matches of an image size are made once."""
 
     def __init__(self, segments: int) -> None:
-        self.profile = dataclasses.replace(load_profile("tabletop")[0], name="stub")
-        self.device, self.precision, self.weights_sha256, self.warnings = "cpu", "none", "", list[str]()
+        self.profile = dataclasses.replace(load_profile("tabletop"), name="stub")
+        self.device, self.precision = "cpu", "none"
+        self.provenance = Provenance(self.profile.name, "", self.device, self.precision)
         self._segments = segments
         self._ready: dict[tuple[object, ...], tuple[Match, ...]] = {}
 

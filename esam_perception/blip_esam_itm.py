@@ -49,7 +49,7 @@ class BlipEsamItmConfig:
     alpha: float = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextEncoding:
     """Texts encoded, P an image, N = B * P of them. hidden: float [B, P, L, D]; own: float [B, P, L], 1 where a token is
     the text's own (neither the first nor [SEP]); attention: of the Grad-CAM layer, [B, P, heads, L, 1 + patches], or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 import time
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from esam_perception.errors import InvalidDevice
 
 Key = TypeVar("Key", bound=Hashable)
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -26,14 +29,14 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """The number format of matrix products. `auto`: bfloat16 on CUDA devices that have it (compute capability 8.0 and
     later), float32 elsewhere. There is no float16: Grad-CAM's gradients are of the order of 1e-7, where it underflows.
 
-    Raises ValueError for another name and where the device has no bfloat16.
+    Raises InvalidDevice for another name and where the device has no bfloat16.
     """
     if name not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}, got {name!r}")
+        raise InvalidDevice(f"precision must be one of {PRECISIONS}, got {name!r}")
     cuda = device.type == "cuda"
     has_bfloat16 = not cuda or torch.cuda.get_device_capability(device) >= (8, 0)
     if name == "bfloat16" and not has_bfloat16:
-        raise ValueError(f"{device} has no bfloat16; use precision auto or float32")
+        raise InvalidDevice(f"{device} has no bfloat16; use precision auto or float32")
     return torch.bfloat16 if name == "bfloat16" or (name == "auto" and cuda and has_bfloat16) else torch.float32
 
 
@@ -64,6 +67,18 @@ def upload(image: np.ndarray, device: torch.device) -> Tensor:
     if device.type == "cuda":
         return pixels.pin_memory().to(device, non_blocking=True)
     return pixels.to(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host's or the GPU's memory ran out."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+
+
+def free_memory() -> None:
+    """Give back what nobody refers to any more, on the GPU too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def choose_threads() -> int:

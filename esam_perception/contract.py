@@ -4,13 +4,14 @@ those of bags (recordings.bag_messages), so that both write the same fields."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
+from esam_perception.images.compressed import encode_jpeg
 from esam_perception.images.encodings import fill_image
-from esam_perception.types import Match, Query, Segment, Target3D, Timing
+from esam_perception.types import Match, Provenance, Query, Segment, Target3D, Timing
 
 NANOSECONDS = 1_000_000_000
 
@@ -18,6 +19,18 @@ NANOSECONDS = 1_000_000_000
 def to_nanoseconds(stamp: Any) -> int:
     """Nanoseconds of a builtin_interfaces/Time."""
     return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Frames of a stream so far: answered, dropped for a newer one or as too old, refused."""
+
+    processed: int = 0
+    dropped: int = 0
+    refused: int = 0
+
+
+NO_COUNTS = Counts()
 
 
 class Messages:
@@ -71,10 +84,26 @@ class Messages:
         fill_image(message.gradcam, match.gradcam, "32FC1", header)
         return message
 
-    def match_array(self, matches: Sequence[Match], timing: Timing, header: Any, about: dict[str, Any]) -> Any:
-        """An esam_perception/MatchArray. about: its fields that describe the node (profile, weights_sha256, counters)."""
-        found = [self.match(match, header) for match in matches]
-        return self._types.MatchArray(header=header, matches=found, timing=self.timing(timing), **about)
+    def match_array(
+        self, matches: Sequence[Match], timing: Timing, header: Any, by: Provenance, counts: Counts = NO_COUNTS
+    ) -> Any:
+        """An esam_perception/MatchArray. by: what found the matches; counts: of the frames so far."""
+        return self.match_array_of([self.match(match, header) for match in matches], timing, header, by, counts)
+
+    def match_array_of(
+        self, matches: list[Any], timing: Timing, header: Any, by: Provenance, counts: Counts = NO_COUNTS
+    ) -> Any:
+        """The same of messages that `match` made, so that the timing can tell what making them took."""
+        return self._types.MatchArray(
+            header=header,
+            matches=matches,
+            profile=by.profile,
+            weights_sha256=by.weights_sha256,
+            timing=self.timing(timing),
+            frames_processed=counts.processed,
+            frames_dropped=counts.dropped,
+            frames_refused=counts.refused,
+        )
 
     def timing(self, timing: Timing) -> Any:
         """Milliseconds per stage."""
@@ -85,9 +114,8 @@ class Messages:
         return fill_image(self._types.Image(), pixels, encoding, header)
 
     def jpeg(self, rgb: np.ndarray, header: Any, quality: int = 85) -> Any:
-        """A sensor_msgs/CompressedImage: the JPEG of uint8 [H, W, 3] RGB. quality: 1..100."""
-        _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return self._types.CompressedImage(header=header, format="jpeg", data=data.tobytes())
+        """A sensor_msgs/CompressedImage: the JPEG of uint8 [H, W, 3] RGB. quality: 1..100. Raises CodecError."""
+        return self._types.CompressedImage(header=header, format="jpeg", data=encode_jpeg(rgb, quality))
 
 
 def fill_target(message: Any, target: Target3D) -> None:

@@ -1,8 +1,12 @@
-"""The types that travel from camera to message. One definition each; numpy only, no ROS, no torch."""
+"""The types that travel from camera to message. One definition each; numpy only, no ROS, no torch.
+
+All are immutable; what holds arrays is equal to itself alone (`eq=False`: arrays have no one answer to `==`) and can be a
+key. Nothing copies the arrays: who gives one away leaves it as it is.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -30,7 +34,10 @@ PROMPT_SLOTS = 6
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """Pinhole intrinsics in pixels of an image of `width` x `height` (no distortion: rectified images)."""
+    """Pinhole intrinsics in pixels of an image of `width` x `height` (no distortion: rectified images).
+
+    fx, fy: focal lengths. cx, cy: the principal point; the middle of the upper left pixel is (0, 0).
+    """
 
     fx: float
     fy: float
@@ -40,7 +47,7 @@ class Intrinsics:
     height: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One camera frame.
 
@@ -48,6 +55,7 @@ class Frame:
     stamp: acquisition time in nanoseconds since the epoch of the camera's clock; never altered.
     frame_id: coordinate frame of the camera; never altered.
     depth: float32 [H, W] metres, NaN where invalid, or None.
+    intrinsics: of the image, or None where they are not known.
     """
 
     image: np.ndarray
@@ -59,7 +67,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Query:
-    """A phrase to look for. A threshold of 0 means: the caller's default (node parameter, else profile)."""
+    """A phrase to look for.
+
+    text: in the words of the model (lower and upper case are the same). id: for answers; empty: the text. match_threshold,
+    reject_threshold: ITM scores in 0..1, 0 <= reject <= match (see verdict.decide); 0 means the caller's default (node
+    parameter, argument), else the profile's.
+    """
 
     text: str
     id: str = ""
@@ -72,9 +85,9 @@ class Query:
         return self.id or self.text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target3D:
-    """Where a segment is in space, in the camera's optical frame (x right, y down, z forward), metres. Read-only.
+    """Where a segment is in space, in the camera's optical frame (x right, y down, z forward), metres.
 
     position: float64 [3], centroid of the visible surface: the mean of the points of the segment's pixels.
     rotation: float64 [3, 3], right-handed; its columns are the principal axes of these points, longest first. The third
@@ -111,7 +124,7 @@ class Target3D:
         return float(sign * x), float(sign * y), float(sign * z), float(sign * w)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """One region that may be the queried thing.
 
@@ -137,7 +150,7 @@ class Segment:
     target: Target3D | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Match:
     """What the pipeline says of one query in one image.
 
@@ -147,7 +160,7 @@ class Match:
     gradcam: float32 [G, G] in 0..1 (min-max), before fusion; the grid covers the whole (stretched) image.
     heatmap: float32 [G, G] in 0..1, fused: alpha * heat + (1 - alpha) * mask; heat: see PromptingOptions.source.
     peak: (x, y) in pixels, the maximum of the map fused at the resolution of the low-res mask.
-    segments: best first; empty unless the verdict is MATCH or segments were asked for always.
+    segments: best first; empty unless the verdict is MATCH or segments were asked for always (`segment_always`).
     mask_head: float32 [m, m] in 0..1, what the profile's text-prompted mask head says; None where it has none.
     heat: float32 [G, G] or [m, m] in 0..1, what prompts were drawn from (see PromptingOptions.source); None: gradcam.
     """
@@ -167,8 +180,24 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What an answer comes from: by this a result can be traced and made again.
+
+    profile: its name. weights_sha256: one checksum over all its weights files, hex; empty where they come from no file.
+    device: `cpu`, `cuda:0` ... precision: `float32` or `bfloat16`. notes: what a user should know of it, a line each, with
+    its cure: a profile that stands in for another, a precision that is slow here. Empty where all is well.
+    """
+
+    profile: str
+    weights_sha256: str
+    device: str = ""
+    precision: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Timing:
-    """Milliseconds per stage of one frame. `age_at_start` and `publish` are filled by the ROS layer, which also adds
+    """Milliseconds per stage of one frame; a stage that did not take place is 0. `age_at_start` and `publish` are filled by the ROS layer, which also adds
     the measuring of 3D targets to `fuse`."""
 
     age_at_start: float = 0.0
@@ -182,10 +211,27 @@ class Timing:
     publish: float = 0.0
     total: float = 0.0
 
+    def plus(self, **milliseconds: float) -> Timing:
+        """The same with these added, each to its stage and, but for `age_at_start`, to the total."""
+        added = {stage: getattr(self, stage) + spent for stage, spent in milliseconds.items()}
+        total = self.total + sum(spent for stage, spent in milliseconds.items() if stage != "age_at_start")
+        return replace(self, **added, total=total)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Located:
     """All matches of one image, in query order, with the time each stage took."""
 
     matches: tuple[Match, ...]
     timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """All that is known of a frame: what it was (with the depth and the intrinsics that were found for it), what was found in
+    it, in query order, the time each stage took, and by what."""
+
+    frame: Frame
+    matches: tuple[Match, ...]
+    timing: Timing
+    provenance: Provenance

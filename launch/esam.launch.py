@@ -3,6 +3,8 @@
 An argument that is given wins over params_file; one that is not given leaves the parameter as params_file says.
 """
 
+import os
+import time
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
@@ -21,9 +23,11 @@ from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory("esam_perception"))
 # Arguments that are parameters of the node too.
-BOOLEANS = ("use_sim_time", "autostart")
+BOOLEANS = ("use_sim_time", "autostart", "keep_queries")
 STRINGS = ("image", "depth", "camera_info", "image_transport", "reliability", "target_frame", "model", "device")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+# Kept queries are those of this launch: a later one begins with its own.
+RUN = f"{os.getpid()}-{time.time_ns()}"
 # What config/esam.rviz shows, by the names it has without a namespace.
 SHOWN = ("overlay", "overlay/compressed", "mask_view", "heatmap", "targets", "target_poses", "points")
 
@@ -45,7 +49,7 @@ def generate_launch_description():
                               description="names, separated by commas: one node each, in a namespace of its name; topics "
                                           "may say {camera}, the image's default is then /{camera}/image_raw"),
         DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "esam.yaml"),
-                              description="the node's parameters"),
+                              description="the node's parameters, under /**: a key `esam` applies without a namespace only"),
         DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
         DeclareLaunchArgument("autostart", default_value="true", description="configure and activate at start"),
         DeclareLaunchArgument("log_level", default_value="info",
@@ -63,6 +67,8 @@ def generate_launch_description():
         DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, or cuda[:N]"),
         DeclareLaunchArgument("rviz", default_value="false", description="start RViz with the package's view"),
         DeclareLaunchArgument("respawn", default_value="false", description="start the node again when it dies"),
+        DeclareLaunchArgument("keep_queries", default_value="false",
+                              description="restore the active queries when the node is started again; true under respawn"),
         DeclareLaunchArgument("fastdds_profile", default_value=str(SHARE / "config" / "fastdds.xml"),
                               description="XML with shared memory for large images; empty: none"),
         OpaqueFunction(function=lambda context: start(context.launch_configurations, given)),
@@ -102,6 +108,9 @@ def start_one(arguments, given):
     overrides = {name: is_true(name, arguments[name]) for name in BOOLEANS if name in given}
     # a bare string would be read as YAML: "" as nothing, "1" as a number
     overrides.update({name: ParameterValue(arguments[name], value_type=str) for name in STRINGS if name in given})
+    respawn = is_true("respawn", arguments["respawn"])
+    if respawn and "keep_queries" not in given:
+        overrides["keep_queries"] = True
     nodes = [
         Node(
             package="esam_perception",
@@ -110,9 +119,11 @@ def start_one(arguments, given):
             namespace=namespace,
             parameters=[arguments["params_file"], overrides],
             arguments=["--ros-args", "--log-level", log_level(namespace, arguments)],
-            additional_env=environment,
+            # the parameter `image` wins over this, also where params_file sets it
+            remappings=[("image", arguments["image"])],
+            additional_env={**environment, "ESAM_RUN": RUN},
             output="screen",
-            respawn=is_true("respawn", arguments["respawn"]),
+            respawn=respawn,
             respawn_delay=2.0,
         )
     ]

@@ -178,11 +178,11 @@ def test_bfloat16_that_is_slower_is_warned_of_with_the_measured_factor(tiny_prof
     assert slow_precision(torch.bfloat16, torch.device("cuda")) is None
     args = SimpleNamespace(device="cpu", precision="bfloat16")
     monkeypatch.setattr(computing, "measure", took(1.9))
-    assert said in Pipeline.from_profile(str(tiny_profile), "cpu", "bfloat16").warnings
-    assert Pipeline.from_profile(str(tiny_profile), "cpu", "float32").warnings == []
+    assert said in Pipeline.from_profile(str(tiny_profile), "cpu", "bfloat16").provenance.notes
+    assert not Pipeline.from_profile(str(tiny_profile), "cpu", "float32").provenance.notes
     assert _machine(args).half and said in capsys.readouterr().err
     monkeypatch.setattr(computing, "measure", took(0.2))
-    assert Pipeline.from_profile(str(tiny_profile), "cpu", "bfloat16").warnings == []
+    assert not Pipeline.from_profile(str(tiny_profile), "cpu", "bfloat16").provenance.notes
     assert _machine(args).half and not capsys.readouterr().err
 
 

@@ -30,10 +30,6 @@ REASON_FOR_LENGTH = "One file because"
 
 # What the rules still find, and who is at it; an entry that is no longer found fails its test.
 KNOWN: dict[str, dict[str, str]] = {
-    "ROS in functions outside of ros/": {
-        "esam_perception.environment.processes ament_index_python.packages": "rec",
-        "esam_perception.images.encodings cv_bridge": "rec",
-    },
     "torch at import": {"esam_perception.profiles.weights": "train"},
     "circles": {
         "esam_perception.training.export <-> esam_perception.training.measure.calibrate <-> "
@@ -41,11 +37,8 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "files of more than 350 lines": {
         "esam_perception/ros/node/node.py": "lead",
-        "test/recordings/test_replay.py": "rec",
     },
     "ROS in tests outside of test/ros": {
-        "test.images.test_encodings": "rec",
-        "test.stream.test_query_sets": "stream",
         "test.targets.test_depth_buffer": "stream",
     },
 }

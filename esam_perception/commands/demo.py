@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-
-import cv2
+from typing import TYPE_CHECKING, Any
 
 from esam_perception.environment.domains import NoFreeDomain, claimed_domain
 from esam_perception.environment.processes import Child, ros_environment
-from esam_perception.images.drawing import contact_sheet
+from esam_perception.errors import EsamError
 from esam_perception.images.files import ImageFileError, read_rgb
 from esam_perception.stream.query_sets import RefusedQuery, parse_query_text
 from esam_perception.tabletop.needs import CANNOT_RENDER_EXIT_CODE
+
+if TYPE_CHECKING:
+    from esam_perception.ros.viewer.demo_listener import Listener
 
 START_SECONDS = 90.0
 TRUE_QUERIES, FALSE_QUERIES = 4, 3
@@ -85,7 +86,7 @@ def _show(args: argparse.Namespace, asked: list[str], environment: dict[str, str
         node_parameters = {"model": model, "device": args.device, "image": "camera/image_raw"}
         if args.image is None:
             node_parameters["depth"] = "camera/depth/image_raw"
-        children.append(Child("esam_perception.ros.node.node", node_parameters, args.output / "node.log", environment))
+        children.append(Child("esam_perception.ros.node", node_parameters, args.output / "node.log", environment))
         children.append(_start_camera(args, environment))
         from esam_perception.ros.viewer.demo_listener import Listener
 
@@ -99,7 +100,7 @@ def _show(args: argparse.Namespace, asked: list[str], environment: dict[str, str
             child.stop()
 
 
-class DemoError(RuntimeError):
+class DemoError(EsamError):
     """The demo cannot go on; the text says why."""
 
 
@@ -132,10 +133,10 @@ def _check(children: list[Child]) -> None:
             raise DemoError(f"{child.name} ended with exit code {child.exit_code}:\n{child.log_tail()}")
 
 
-def _listen(args: argparse.Namespace, asked: list[str], listener, children: list[Child]) -> int:
+def _listen(args: argparse.Namespace, asked: list[str], listener: Listener, children: list[Child]) -> int:
     began = time.monotonic()
 
-    def wait_for(condition, what: str) -> None:
+    def wait_for(condition: Callable[[], bool], what: str) -> None:
         told = time.monotonic()
         while not condition():
             listener.spin(0.1)
@@ -161,11 +162,21 @@ def _listen(args: argparse.Namespace, asked: list[str], listener, children: list
     while time.monotonic() < end or listener.results_for(queries) == 0:
         listener.spin(0.1)
         _check(children)
-    _report(args, listener, scene, queries)
+    from esam_perception.ros.viewer import demo_report
+
+    frames = listener.complete_frames(queries)
+    rows = demo_report.rows_of(frames, queries, scene)
+    print(demo_report.table(rows))
+    print(f"\n{demo_report.about(frames)}")
+    try:
+        sheet = demo_report.write(args.output, frames, rows)
+    except ImageFileError as error:
+        raise DemoError(str(error)) from error
+    print(f"contact sheet: {sheet}")
     return 0
 
 
-def _queries_of(scene: dict | None, seed: int) -> list[str]:
+def _queries_of(scene: dict[str, Any] | None, seed: int) -> list[str]:
     """Things that are on the table and things that are not, out of the scene's own phrases."""
     if scene is None:
         return ["something red", "the green mug", "the blue elephant"]
@@ -179,65 +190,3 @@ def _queries_of(scene: dict | None, seed: int) -> list[str]:
     rng.shuffle(true)
     rng.shuffle(false)
     return [*true[:TRUE_QUERIES], *false[:FALSE_QUERIES]]
-
-
-def _truth_of(scene: dict | None, text: str) -> dict | None:
-    return next((p for p in scene["phrases"] if p["text"] == text), None) if scene else None
-
-
-def _report(args: argparse.Namespace, listener, scene: dict | None, queries: list[str]) -> None:
-    frames = listener.complete_frames(queries)
-    latency = [frame.latency_ms for frame in frames]
-    rows = []
-    for i, text in enumerate(queries):
-        truth = _truth_of(scene, text)
-        matches = [frame.array.matches[i] for frame in frames]
-        ious = [frame.true_iou(i, truth["labels"]) for frame in frames] if truth and truth["true"] else []
-        verdicts = [listener.verdict_name(match) for match in matches]
-        predicted = [match.segments[0].predicted_iou for match in matches if match.segments]
-        targets = [match.segments[0] for match in matches if match.segments and match.segments[0].has_target]
-        rows.append(
-            (
-                text,
-                "?" if truth is None else ("there" if truth["true"] else "absent"),
-                statistics.mode(verdicts),
-                f"{statistics.median(match.itm_score for match in matches):.2f}",
-                f"{statistics.median(predicted):.2f}" if predicted else "-",
-                f"{statistics.median(ious):.2f}" if ious else "-",
-                _place(targets[-1]) if targets else "-",
-                f"{statistics.median(latency):.0f} ms",
-            )
-        )
-    last = frames[-1].array
-    titles = ("query", "truth", "verdict", "score", "predicted IoU", "true IoU", "3D target x, y, z", "latency")
-    print_table(titles, rows)
-    print(
-        f"\n{len(frames)} frames; latency (of all queries together, from the image's stamp to the result here): "
-        f"median {statistics.median(latency):.0f} ms, worst {max(latency):.0f} ms; model '{last.profile}'; the node dropped {last.frames_dropped} frames for newer ones "
-        f"and refused {last.frames_refused}"
-    )
-    sheet = contact_sheet(frames[-1].image, frames[-1].core_matches())
-    path = args.output / "contact_sheet.png"
-    cv2.imwrite(str(path), sheet[..., ::-1])
-    with open(args.output / "results.json", "w", encoding="utf-8") as file:
-        names = ("query", "truth", "verdict", "score", "predicted_iou", "true_iou", "target", "latency")
-        json.dump(
-            {"rows": [dict(zip(names, row)) for row in rows], "latency_ms": latency, "profile": last.profile},
-            file,
-            indent=1,
-        )
-    print(f"contact sheet: {path}")
-
-
-def _place(segment) -> str:
-    """Where the target of an esam_perception/Segment is, in the camera's frame, and how sure that is."""
-    at, covariance = segment.target.pose.position, segment.target.covariance
-    sigma = sum(covariance[i * 7] for i in range(3)) ** 0.5
-    return f"{at.x:.2f}, {at.y:.2f}, {at.z:.2f} m +- {100 * sigma:.1f} cm"
-
-
-def print_table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A plain table, its columns as wide as their contents."""
-    widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
-    for row in (titles, tuple("-" * width for width in widths), *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())

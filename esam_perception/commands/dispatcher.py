@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from esam_perception import __version__
+from esam_perception.errors import EsamError
 
 COMMANDS = {
     "demo": (
@@ -80,19 +83,36 @@ def cure_of(module: str) -> str:
     return ""
 
 
+@contextmanager
+def _log_shown(command: str) -> Iterator[None]:
+    """What the library logs goes to stderr, a line each, as everything else that the command says besides its result."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"esam {command}: %(message)s"))
+    logger = logging.getLogger("esam_perception")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2 for wrong usage)."""
+    """Run the command; returns its exit code (2 for wrong usage). A bug is a traceback."""
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if word in COMMANDS), None)
     try:
         args = build_parser(command).parse_args(argv)
-        return args.run(args)
+        with _log_shown(args.command):
+            return args.run(args)
     except ModuleNotFoundError as error:
         cure = cure_of(error.name or "")
         if not cure:
             raise
         print(f"esam {command}: {error.name} is not installed here; {cure}", file=sys.stderr)
         return 1
+    except EsamError as error:
+        print(f"esam {command}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from esam_perception.images.files import ImageFileError, read_rgb
+from esam_perception.errors import EsamError
+from esam_perception.images.files import read_rgb, write_rgb
 from esam_perception.types import Located, Match, Verdict
 
 
-class UsageError(ValueError):
+class UsageError(EsamError):
     """Input that the user must mend; one line, exit code 2."""
 
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         if len(jobs) == 1:
             read_rgb(jobs[0][0])
         return _locate_all(args, jobs)
-    except (UsageError, ImageFileError) as error:
+    except EsamError as error:
         print(f"esam locate: {error}", file=sys.stderr)
         return 2
 
@@ -56,22 +56,16 @@ def _locate_all(args: argparse.Namespace, jobs: list[tuple[Path, list[str]]]) ->
     from tqdm import tqdm
 
     from esam_perception.pipeline.pipeline import Pipeline
-    from esam_perception.profiles.registry import ProfileError
 
     torch.set_num_threads(args.threads)
-    try:
-        pipeline = Pipeline.from_profile(args.model, args.device)
-    except (ProfileError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    for warning in pipeline.warnings:
-        print(f"esam locate: {warning}", file=sys.stderr)
+    pipeline = Pipeline.from_profile(args.model, args.device)
     args.output.mkdir(parents=True, exist_ok=True)
     with open(args.output / "results.jsonl", "w", encoding="utf-8") as results:
         for number, (path, texts) in enumerate(tqdm(jobs, unit="image", disable=len(jobs) == 1)):
             image = read_rgb(path)
             try:
                 located = pipeline.locate_timed(image, texts, segment_always=args.segment_always)
-            except ValueError as error:
+            except EsamError as error:
                 raise UsageError(f"{path}: {error}") from error
             prefix = f"{number:05d}_{_file_name(path.stem)}" if args.batch else _file_name(path.stem)
             line = write_result(args.output, prefix, str(path), image, located)
@@ -132,13 +126,13 @@ def write_result(folder: Path, prefix: str, image_name: str, image: np.ndarray, 
         segments = []
         for j, segment in enumerate(match.segments):
             name = f"{prefix}_{i:02d}_{_file_name(match.query.text)}_{j}.png"
-            cv2.imwrite(str(folder / name), segment.mask.astype(np.uint8) * 255)
+            write_rgb(folder / name, segment.mask.astype(np.uint8) * 255)
             segments.append(
                 {"mask": name, "predicted_iou": segment.predicted_iou, "box": list(segment.box),
                  "prompt_points": segment.prompt_points.tolist()}
             )  # fmt: skip
         matches.append(_match_line(match, segments))
-    cv2.imwrite(str(folder / f"{prefix}.png"), contact_sheet(image, located.matches)[..., ::-1])
+    write_rgb(folder / f"{prefix}.png", contact_sheet(image, located.matches))
     return {"image": image_name, "matches": matches, "timing": asdict(located.timing)}
 
 

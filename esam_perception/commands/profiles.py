@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen, _ = load_profile()
+    chosen = load_profile()
     for name in available_profiles():
-        profile, _ = load_profile(name)
+        profile = load_profile(name)
         print(f"{name:<11}{_state(profile)}{'; this is what auto takes' if name == chosen.name else ''}")
         print(f"{'':<11}{profile.description}")
     return 0

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-from esam_perception.profiles.registry import ProfileError, load_profile
-from esam_perception.recordings.bag_messages import MissingInterfaces, interface_folder
-from esam_perception.recordings.bags import BagError
-from esam_perception.recordings.query_file import QueryFileError, read_queries
-from esam_perception.recordings.replay import BagJob, BagResult, discard, image_count, replay_bag
+from esam_perception.errors import EsamError
+from esam_perception.profiles.registry import load_profile, notes_on
+from esam_perception.recordings.bag_messages import interface_folder
+from esam_perception.recordings.matches_bag import discard
+from esam_perception.recordings.parallel import in_one_process, replay_bags
+from esam_perception.recordings.query_file import read_queries
+from esam_perception.recordings.replay import BagJob, BagResult, image_count
 from esam_perception.recordings.summary import about, write_summaries
+
+log = logging.getLogger(__name__)
 
 EPILOG = """BAG is a rosbag2 recording: a folder with metadata.yaml, an .mcap or a .db3 file. Every frame is looked at, in the
 bag's order; the same bag gives the same bytes (on the same machine, with the same model and versions).
@@ -41,7 +41,7 @@ examples:
 """
 
 
-class ReplayError(ValueError):
+class ReplayError(EsamError):
     """Input that the user must mend; one line, exit code 2."""
 
 
@@ -85,12 +85,13 @@ def run(args: argparse.Namespace) -> int:
         jobs = plan(args)
         frames = [image_count(job) for job in jobs]
         interface_folder()
-        _, warnings = load_profile(args.model)
-        for warning in warnings:
-            print(f"esam replay: {warning}", file=sys.stderr)
+        profile = load_profile(args.model)
+        if not in_one_process(len(jobs), args.jobs, args.ray):  # the others' logs are not seen here
+            for note in notes_on(args.model, profile):
+                log.warning(note)
         _make_room(args, jobs)
         results = _replay_all(args, jobs, frames)
-    except (ReplayError, QueryFileError, BagError, ProfileError, MissingInterfaces) as error:
+    except EsamError as error:
         print(f"esam replay: {error}", file=sys.stderr)
         return 2
     write_summaries(args.output, results)
@@ -105,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
 def plan(args: argparse.Namespace) -> list[BagJob]:
     """A job a bag, each with an output folder of its own. Raises QueryFileError."""
     queries = read_queries(args.queries)
-    jobs, taken = [], set()
+    jobs: list[BagJob] = []
+    taken: set[str] = set()
     for bag in args.bags:
         stem = bag.resolve().name if bag.is_dir() else bag.stem
         name, number = f"{stem}_matches", 2
@@ -141,49 +143,5 @@ def _make_room(args: argparse.Namespace, jobs: list[BagJob]) -> None:
 
 def _replay_all(args: argparse.Namespace, jobs: list[BagJob], frames: list[int]) -> list[BagResult]:
     """The results in the order of the jobs, with a bar of frames and the time left."""
-    results = []
     with tqdm(total=sum(frames), unit="frame", smoothing=0.1) as bar:
-        if args.ray is None and min(args.jobs or 1, len(jobs)) == 1:
-            for job in jobs:
-                bar.set_description(job.bag.name)
-                results.append(replay_bag(job, bar.update))
-            return results
-        with mapper(args.jobs, args.ray) as mapped:
-            for result, announced in zip(mapped(replay_bag, jobs), frames):
-                results.append(result)
-                bar.update(announced)
-    return results
-
-
-@contextmanager
-def mapper(jobs: int | None, ray_address: str | None) -> Iterator[Callable[[Callable, Iterable], Iterator]]:
-    """A `map(function, items)` whose calls run at once, in processes or on a Ray cluster, its results in order.
-
-    Raises ReplayError where there is no Ray, no cluster at its address, or where a process was killed.
-    """
-    if ray_address is None:
-        # fork would copy torch's threads in whatever state they are
-        with ProcessPoolExecutor(jobs or 1, multiprocessing.get_context("spawn")) as pool:
-            try:
-                yield pool.map
-            except BrokenProcessPool as error:
-                raise ReplayError("a process was killed, perhaps for want of memory: take fewer --jobs") from error
-        return
-    try:
-        import ray
-        from ray.util.multiprocessing import Pool
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        raise ReplayError("--ray needs Ray, which is not installed here and on the cluster: pip install ray") from error
-    try:
-        ray.init(address=ray_address, ignore_reinit_error=True, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        raise ReplayError(f"--ray {ray_address}: no Ray cluster answers there ({first_line}); start one with: "
-                          "ray start --head") from error  # fmt: skip
-    try:
-        with Pool(processes=jobs) as pool:
-            yield pool.imap
-    finally:
-        ray.shutdown()
+        return replay_bags(jobs, frames, args.jobs, args.ray, lambda job: bar.set_description(job.bag.name), bar.update)

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from esam_perception.errors import EsamError
+
 if TYPE_CHECKING:  # torch takes seconds to import: not before it is needed
     from esam_perception.training.loop import Machine
 
@@ -121,7 +123,7 @@ def _run_own(args: argparse.Namespace) -> int:
             args.validation_share,
         )
         figures = train_own(args.data, args.base, work_dir, output, schedule, _machine(args))
-    except ValueError as error:  # of the data, the profile, the device: each says what to do
+    except EsamError as error:  # of the data, the profile, the device: each says what to do
         print(f"esam train: {error}", file=sys.stderr)
         return 1
     found, absent = figures["true"]["all"], figures["false"]["all"]
@@ -134,12 +136,12 @@ def _run_own(args: argparse.Namespace) -> int:
 
 
 def _machine(args: argparse.Namespace) -> Machine:
-    """Where to train; a warning goes to stderr where bfloat16 is slower than float32 there. Raises ValueError for a
+    """Where to train; a warning goes to stderr where bfloat16 is slower than float32 there. Raises InvalidDevice for a
     device that is not there."""
     import torch
 
     from esam_perception.computing import slow_precision
-    from esam_perception.pipeline.pipeline import choose_device
+    from esam_perception.pipeline.loading import choose_device
     from esam_perception.training.loop import Machine
 
     machine = Machine(choose_device(args.device), args.precision)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from esam_perception.errors import EsamError
+
 # Not tempfile's folder: that may be each user's or session's own, and domains are the machine's.
 LOCKS = Path("/tmp")
 # The UDP ports of the others, 102 to 214, lie among those that Linux hands out to whoever asks for any. The high ones
@@ -16,7 +18,7 @@ DOMAINS = (*range(215, 233), *range(101, 0, -1))
 FIRST_PORT, PORTS = 7400, 250  # of domain 0; of each domain (the DDS interoperability protocol, 9.6.2)
 
 
-class NoFreeDomain(RuntimeError):
+class NoFreeDomain(EsamError):
     """Every domain is claimed or in use."""
 
 

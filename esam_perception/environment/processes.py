@@ -9,22 +9,9 @@ import sys
 from pathlib import Path
 
 from esam_perception.environment.distro import loopback_environment, transport_environment
+from esam_perception.environment.installed import installed
 
 GRACE_SECONDS = 8.0
-
-
-def fastdds_profile() -> Path | None:
-    """config/fastdds.xml of this checkout, or of the installed package; None where there is neither."""
-    beside = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
-    if beside.exists():
-        return beside
-    from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-
-    try:
-        installed = Path(get_package_share_directory("esam_perception")) / "config" / "fastdds.xml"
-    except PackageNotFoundError:
-        return None
-    return installed if installed.exists() else None
 
 
 def ros_environment(domain_id: int) -> dict[str, str]:
@@ -34,7 +21,7 @@ def ros_environment(domain_id: int) -> dict[str, str]:
     environment = dict(os.environ)
     environment.setdefault("ROS_DOMAIN_ID", str(domain_id))
     environment.update(loopback_environment(environment))
-    environment.update(transport_environment(fastdds_profile(), environment))
+    environment.update(transport_environment(installed("config/fastdds.xml"), environment))
     return environment
 
 

@@ -1,19 +1,23 @@
-"""sensor_msgs/Image <-> numpy. Our own: PyPI's cv_bridge is silently wrong on padded rows and 16-bit images, and apt's
-is not everywhere.
+"""sensor_msgs/Image <-> numpy. Our own: PyPI's cv_bridge is silently wrong on padded rows and 16-bit images, apt's is not
+everywhere, and an encoding must not depend on what else is installed.
 
-Every encoding of the contract; row padding; 16-bit images of either byte order. What cannot be read is refused with a
-reason, never guessed.
+Every encoding of the contract; 16-bit colours and Bayer patterns; row padding; 16-bit images of either byte order. What
+cannot be read is refused with a reason, never guessed.
 """
 
 from __future__ import annotations
 
 import array
 import sys
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
 
-# Bytes a pixel of what is read as is or through one of OpenCV's colour conversions (None: already RGB).
+from esam_perception.errors import InvalidImage
+from esam_perception.images.compressed import CodecError, decode_rgb
+
+# Samples a pixel of what is read as is or through one of OpenCV's colour conversions (None: already RGB).
 _EIGHT_BIT: dict[str, tuple[int, int | None]] = {
     "rgb8": (3, None),
     "bgr8": (3, cv2.COLOR_BGR2RGB),
@@ -30,14 +34,26 @@ _EIGHT_BIT: dict[str, tuple[int, int | None]] = {
     "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
-_SIXTEEN_BIT = ("mono16", "16UC1")
+_SIXTEEN_BIT: dict[str, tuple[int, int | None]] = {
+    "mono16": (1, cv2.COLOR_GRAY2RGB),
+    "16UC1": (1, cv2.COLOR_GRAY2RGB),
+    "rgb16": (3, None),
+    "bgr16": (3, cv2.COLOR_BGR2RGB),
+    "16UC3": (3, cv2.COLOR_BGR2RGB),
+    "rgba16": (4, cv2.COLOR_RGBA2RGB),
+    "bgra16": (4, cv2.COLOR_BGRA2RGB),
+    "bayer_rggb16": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr16": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg16": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg16": (1, cv2.COLOR_BayerGB2RGB),
+}
 _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 # sensor_msgs spells these two ways
 _ALIASES = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
 ENCODINGS = (*_EIGHT_BIT, *_SIXTEEN_BIT, *_PLANAR, *_ALIASES)
 
 
-class RefusedImage(ValueError):
+class RefusedImage(InvalidImage):
     """An image message that cannot be read. reason: one of REASONS, for counters; the text says what and why."""
 
     REASONS = ("unknown_encoding", "bad_step", "bad_length", "zero_size", "odd_size", "bad_compression")
@@ -47,67 +63,77 @@ class RefusedImage(ValueError):
         self.reason = reason
 
 
-def image_to_rgb(message) -> np.ndarray:
+class ImageMessage(Protocol):
+    """The fields of a sensor_msgs/Image that are read: of ROS' class, of rosbags', of any other. data: a buffer."""
+
+    header: Any
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: Any
+    step: int
+    data: Any
+
+
+class CompressedImageMessage(Protocol):
+    """The fields of a sensor_msgs/CompressedImage that are read. data: a buffer."""
+
+    header: Any
+    format: str
+    data: Any
+
+
+def image_to_rgb(message: ImageMessage) -> np.ndarray:
     """uint8 [H, W, 3] RGB of a sensor_msgs/Image. A view of the message's data where no conversion is needed.
 
-    16-bit images are scaled by their own range (min to max), as a camera of unknown depth leaves no better choice.
-    Raises RefusedImage.
+    16-bit images are scaled by their own range (min to max, of all colours together), as a camera of unknown depth leaves no
+    better choice. Raises RefusedImage.
     """
     encoding = _ALIASES.get(message.encoding, message.encoding)
     height, width = message.height, message.width
     if height == 0 or width == 0:
         raise RefusedImage("zero_size", f"the image is {width} x {height}")
     if encoding not in ENCODINGS:
-        return _with_cv_bridge(message)
+        known = ", ".join(ENCODINGS)
+        raise RefusedImage("unknown_encoding", f"encoding '{message.encoding[:64]}' is not one of {known}")
     if encoding in _PLANAR:
         # a full-size luma plane, then a half-height plane of interleaved chroma
         if height % 2 or width % 2:
             raise RefusedImage("odd_size", f"{encoding} needs an even size, got {width} x {height}")
         return cv2.cvtColor(np.ascontiguousarray(_rows(message, height * 3 // 2, width)), _PLANAR[encoding])
-    if encoding in _SIXTEEN_BIT:
-        order = ">" if message.is_bigendian else "<"
-        pixels = np.ascontiguousarray(_rows(message, height, 2 * width)).view(f"{order}u2")
-        return cv2.cvtColor(_to_eight_bit(pixels), cv2.COLOR_GRAY2RGB)
-    size, conversion = _EIGHT_BIT[encoding]
     if encoding in ("yuv422", "yuv422_yuy2") and width % 2:
         raise RefusedImage("odd_size", f"{encoding} needs an even width, got {width}")
     if encoding.startswith("bayer") and (width < 2 or height < 2):
         raise RefusedImage("odd_size", f"{encoding} needs at least 2 x 2 pixels, got {width} x {height}")
-    rows = _rows(message, height, size * width)
-    if conversion is None:
-        return rows.reshape(height, width, 3)
-    pixels = np.ascontiguousarray(rows).reshape((height, width) if size == 1 else (height, width, size))
-    return cv2.cvtColor(pixels, conversion)
+    is_wide = encoding in _SIXTEEN_BIT
+    samples, conversion = (_SIXTEEN_BIT if is_wide else _EIGHT_BIT)[encoding]
+    rows = _rows(message, height, samples * width * (2 if is_wide else 1))
+    shape = (height, width) if samples == 1 else (height, width, samples)
+    if conversion is None and not is_wide:
+        return rows.reshape(shape)
+    pixels = np.ascontiguousarray(rows)
+    if is_wide:
+        pixels = pixels.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16, copy=False)
+    pixels = pixels.reshape(shape)
+    if is_wide and samples == 1:
+        pixels, is_wide = _to_eight_bit(pixels), False  # a third of the work that it is once there are colours
+    if conversion is not None:
+        pixels = cv2.cvtColor(pixels, conversion)
+    return _to_eight_bit(pixels) if is_wide else pixels  # after the conversion: alpha has no say in the range
 
 
-def _with_cv_bridge(message) -> np.ndarray:
-    """The encodings that are not ours, by apt's cv_bridge where it is installed."""
-    unknown = f"encoding '{message.encoding[:64]}' is not one of {', '.join(ENCODINGS)}"
-    try:
-        from cv_bridge import CvBridge, CvBridgeError
-    except ImportError:
-        raise RefusedImage(
-            "unknown_encoding", f"{unknown}; apt's cv_bridge, which may know it, is not installed"
-        ) from None
-    try:
-        return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"))
-    except (CvBridgeError, ValueError, TypeError, RuntimeError, cv2.error) as error:
-        raise RefusedImage("unknown_encoding", f"{unknown}, and cv_bridge says: {error}") from error
-
-
-def message_to_rgb(message) -> np.ndarray:
+def message_to_rgb(message: ImageMessage | CompressedImageMessage) -> np.ndarray:
     """uint8 [H, W, 3] RGB of a sensor_msgs/Image or a sensor_msgs/CompressedImage; any object with the fields of one of
     them. Raises RefusedImage."""
     if hasattr(message, "encoding"):
-        return image_to_rgb(message)
-    data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise RefusedImage("bad_compression", f"{data.size} bytes of format '{message.format[:64]}' are no image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return image_to_rgb(cast(ImageMessage, message))
+    try:
+        return decode_rgb(message.data)
+    except CodecError as error:
+        raise RefusedImage("bad_compression", f"format '{message.format[:64]}': {error}") from error
 
 
-def depth_to_metres(message) -> np.ndarray:
+def depth_to_metres(message: ImageMessage) -> np.ndarray:
     """float32 [H, W] metres of a depth image, 16UC1 in millimetres or 32FC1 in metres; NaN where invalid (REP 118)."""
     if message.encoding not in ("16UC1", "mono16", "32FC1"):
         raise RefusedImage("unknown_encoding", f"depth encoding '{message.encoding[:64]}' is neither 16UC1 nor 32FC1")
@@ -121,7 +147,7 @@ def depth_to_metres(message) -> np.ndarray:
     return metres
 
 
-def _rows(message, rows: int, used: int) -> np.ndarray:
+def _rows(message: ImageMessage, rows: int, used: int) -> np.ndarray:
     """uint8 [rows, used]: the bytes of every row without its padding, as a view where they allow it."""
     if message.step < used:
         raise RefusedImage(
@@ -149,7 +175,7 @@ def _to_eight_bit(pixels: np.ndarray) -> np.ndarray:
 _OUTPUT = {"rgb8": np.uint8, "mono8": np.uint8, "32FC1": np.float32}
 
 
-def fill_image(message, pixels: np.ndarray, encoding: str, header):
+def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
     """Fill a sensor_msgs/Image from [H, W] or [H, W, 3], without row padding; returns it.
 
     encoding: rgb8, mono8 (uint8) or 32FC1 (float32). The header is taken as it is.
@@ -162,6 +188,12 @@ def fill_image(message, pixels: np.ndarray, encoding: str, header):
     message.step = pixels.strides[0]
     # assigning an array.array is the one way that costs no per-element check in any distribution
     data = array.array("B")
-    data.frombytes(memoryview(pixels).cast("B"))
+    data.frombytes(pixels.reshape(-1).view(np.uint8).data)
     message.data = data
     return message
+
+
+def plane(message: ImageMessage) -> np.ndarray:
+    """[H, W] of a mono8 or 32FC1 image as `fill_image` makes it: uint8 or float32, a view of the message's data."""
+    kind = np.float32 if message.encoding == "32FC1" else np.uint8
+    return np.frombuffer(message.data, kind).reshape(message.height, message.width)

@@ -6,6 +6,8 @@ import re
 
 from torch import Tensor, nn
 
+from esam_perception.errors import EsamError
+
 _VISION_NAMES = (
     (r"^visual_encoder\.cls_token$", "vision_model.embeddings.class_embedding"),
     (r"^visual_encoder\.pos_embed$", "vision_model.embeddings.position_embedding"),
@@ -25,7 +27,7 @@ _IGNORED = re.compile(
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(EsamError):
     """A checkpoint that does not fit the model; the text lists the keys."""
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from transformers import BlipConfig, BlipForImageTextRetrieval
 
+from esam_perception.errors import InvalidOptions
 from esam_perception.matching.stem import ConvolutionalStem
 
 # A module of transformers, or one with the same parts. Their names are known when they are run: torch types what is asked of
@@ -49,16 +50,18 @@ class BlipArchitecture:
         return self.image_size // self.patch_size
 
     def __post_init__(self) -> None:
+        if self.image_size < 1 or self.patch_size < 1:
+            raise InvalidOptions(f"image_size {self.image_size} and patch_size {self.patch_size} must be 1 or more")
         if self.stem and self.patch_size != 2 ** (len(self.stem) + 1):
-            raise ValueError(
+            raise InvalidOptions(
                 f"a stem of {len(self.stem)} widths makes patches of {2 ** (len(self.stem) + 1)} px, not {self.patch_size}"
             )
         if self.image_size % self.patch_size:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+            raise InvalidOptions(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if not 0 <= self.gradcam_layer < self.text.num_hidden_layers - 1:
             # the last layer's patch attention reaches the ITM head through the first token alone: its Grad-CAM is 0
             last = self.text.num_hidden_layers - 2
-            raise ValueError(f"gradcam_layer must be in 0..{last}, got {self.gradcam_layer}")
+            raise InvalidOptions(f"gradcam_layer must be in 0..{last}, got {self.gradcam_layer}")
 
 
 def build_blip(architecture: BlipArchitecture) -> TransformersModule:

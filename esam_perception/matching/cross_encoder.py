@@ -20,7 +20,7 @@ from esam_perception.matching.configuration import TransformersModule
 KeysValues = list[tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrossEncoding:
     """hidden: float [B, P, L, D] (L = 1 where only the first row was asked for). attention: probabilities of the
     cross-attention of the chosen layer, float [B, P, heads, L, N], or None."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from esam_perception.computing import upload
+from esam_perception.errors import InvalidOptions
 from esam_perception.matching.configuration import BlipArchitecture, TransformersModule
 from esam_perception.matching.cross_encoder import KeysValues, cross_encode, project_keys_values
 from esam_perception.matching.gradcam import Differentiated, differentiate, own_token_mask, phrase_maps, token_maps
@@ -21,7 +22,7 @@ from esam_perception.matching.tokenizer import BlipTokenizer
 TEXT_CACHE_SIZE = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageEncoding:
     """What is kept of one image: keys and values for every cross-attention, the ITC feature [1, P] (unit length), and
     with `keep_hidden` the patches [1, 1 + N, D], the class token first."""
@@ -31,7 +32,7 @@ class ImageEncoding:
     embeds: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextScores:
     """Of P phrases against one image. itm_logits: float32 [P, 2] (not match, match). itc_similarity: float32 [P],
     cosine. gradcam: float32 [P, G, G], not normalised. hidden: with `keep_hidden`, of the last text layer, float
@@ -45,7 +46,7 @@ class TextScores:
     hidden: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WordMap:
     """What one word of a phrase looks at: gradcam float32 [G, G], not normalised."""
 
@@ -66,7 +67,7 @@ class BlipMatcher:
         keep_hidden: bool = False,
     ) -> None:
         if tokenizer.vocab_size != architecture.vocab_size:
-            raise ValueError(
+            raise InvalidOptions(
                 f"vocab.txt has {tokenizer.vocab_size} entries, the profile says {architecture.vocab_size}"
             )
         self.model = model.to(device).eval().requires_grad_(False)

@@ -11,6 +11,8 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 
+from esam_perception.errors import InvalidQuery
+
 MAX_WORDS = 50
 _PUNCTUATION = re.compile(r"[.!\"()*#:;~]")
 
@@ -46,15 +48,15 @@ class BlipTokenizer:
         self._pad = self._tokenizer.token_to_id("[PAD]")
 
     def tokens(self, text: str) -> list[int]:
-        """Ids of one text, [CLS] first. Raises ValueError for a text of which nothing is left to look for: Grad-CAM
+        """Ids of one text, [CLS] first. Raises InvalidQuery for a text of which nothing is left to look for: Grad-CAM
         averages over the text's own tokens and would divide by 0."""
         ids: list[int] = self._tokenizer.encode(normalise_text(text)).ids
         if len(ids) <= 2:
-            raise ValueError(f"the query {text!r} has no words to look for")
+            raise InvalidQuery(f"the query {text!r} has no words to look for")
         return ids
 
     def words(self, text: str) -> list[Word]:
-        """The words (and lone punctuation) of a text that fit into max_length, in order. Raises ValueError as `tokens`."""
+        """The words (and lone punctuation) of a text that fit into max_length, in order. Raises InvalidQuery as `tokens`."""
         self.tokens(text)
         normalised = normalise_text(text)
         encoded = self._tokenizer.encode(normalised)

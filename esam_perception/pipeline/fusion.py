@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from esam_perception.errors import InvalidOptions
+
 CHOICES = ("predicted_iou", "agreement")
 
 
@@ -20,9 +22,9 @@ class FusionOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must be in 0..1, got {self.alpha}")
+            raise InvalidOptions(f"alpha must be in 0..1, got {self.alpha}")
         if self.candidate_choice not in CHOICES:
-            raise ValueError(f"candidate_choice must be one of {CHOICES}, got {self.candidate_choice!r}")
+            raise InvalidOptions(f"candidate_choice must be one of {CHOICES}, got {self.candidate_choice!r}")
 
 
 def min_max(heatmap: np.ndarray) -> np.ndarray:

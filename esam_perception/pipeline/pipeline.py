@@ -6,60 +6,70 @@ An image is encoded once by each network; what a further query costs is text, IT
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import time
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from esam_perception.computing import choose_precision, hold_weights_in, mixed_precision, slow_precision, upload
-from esam_perception.matching.checkpoint import load_blip_state, load_state
-from esam_perception.matching.configuration import BlipArchitecture, build_blip
+from esam_perception.computing import hold_weights_in, mixed_precision, upload
 from esam_perception.matching.matcher import BlipMatcher, ImageEncoding, WordMap
 from esam_perception.matching.stem import ConvolutionalStem
-from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.pipeline import fusion
 from esam_perception.pipeline.fusion import FusionOptions
+from esam_perception.pipeline.inputs import Queries, as_queries, check_image
 from esam_perception.pipeline.labels import segment_label
-from esam_perception.pipeline.mask_head import MaskHeadConfig, TextMaskHead, read_masks
+from esam_perception.pipeline.loading import load
+from esam_perception.pipeline.mask_head import TextMaskHead, read_masks
 from esam_perception.pipeline.prompting import PromptingOptions, choose_heat
 from esam_perception.pipeline.regions import RegionMask, find_all_regions, mask_map, masked_crop, native_segment
-from esam_perception.pipeline.verdict import check_thresholds, confidence, decide, itm_score
-from esam_perception.profiles.registry import AUTO, Profile, ProfileError, build_config, load_profile
-from esam_perception.profiles.weights import load_weights
-from esam_perception.segmentation import EfficientSam, EfficientSamConfig
-from esam_perception.types import Located, Match, Query, Segment, Timing, Verdict
+from esam_perception.pipeline.stopwatch import Stopwatch
+from esam_perception.pipeline.verdict import check_thresholds, confidence, decide, itm_score, thresholds_that_hold
+from esam_perception.profiles.registry import AUTO, Profile
+from esam_perception.segmentation import EfficientSam
+from esam_perception.types import Located, Match, Provenance, Query, Segment, Verdict
+
+log = logging.getLogger(__name__)
 
 
-class _Stopwatch:
-    """Milliseconds per stage. On CUDA, stages are measured as the host sees them."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, float] = {}
-        self._began = self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.stages[stage] = self.stages.get(stage, 0.0) + 1000 * (now - self._last)
-        self._last = now
-
-    def timing(self) -> Timing:
-        return Timing(**self.stages, total=1000 * (self._last - self._began))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """An image as both networks see it; whatever is asked of it, it is never encoded again. size: (height, width)."""
+    """An image as both networks see it; whatever is asked of it, it is never encoded again.
 
-    size: tuple[int, int]
+    image: the uint8 [H, W, 3] RGB that was given, not a copy: leave it as it is while it is asked for region_scores.
+    matching: BLIP's. segmentation: EfficientSAM's embedding, float32 [1, D, g, g] on the device.
+    """
+
+    image: np.ndarray
     matching: ImageEncoding
     segmentation: torch.Tensor
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A query with the thresholds that hold for it."""
+
+    query: Query
+    match_threshold: float
+    reject_threshold: float
+
 
 class Pipeline:
-    """BLIP-ITM and EfficientSAM of one profile on one device. Not thread-safe: one caller at a time."""
+    """BLIP-ITM and EfficientSAM of one profile on one device.
+
+    Not thread-safe: one caller at a time, for every method but the attributes. It has no lock of its own, as only its
+    owner knows whose turn is next: threads that share one take turns under a lock of theirs (the node's is fair,
+    stream.turns), or have one each. What `with_options` returns shares the networks, and so the turns.
+
+    profile: with its options. device, precision: where and in which number format it computes. provenance: the same and
+    more as text, for results.
+    """
 
     def __init__(
         self,
@@ -69,11 +79,13 @@ class Pipeline:
         device: torch.device,
         weights_sha256: str = "",
         precision: torch.dtype = torch.float32,
+        notes: Sequence[str] = (),
         mask_head: TextMaskHead | None = None,
     ) -> None:
         """mask_head: one that was trained with the matcher's weights, which must be made with `keep_hidden` then."""
-        self.profile, self.device, self.weights_sha256, self.precision = profile, device, weights_sha256, precision
-        self.warnings: list[str] = []
+        self.profile, self.device, self.precision = profile, device, precision
+        number_format = str(precision).removeprefix("torch.")
+        self.provenance = Provenance(profile.name, weights_sha256, str(device), number_format, tuple(notes))
         self._matcher = matcher
         self._mask_head = mask_head.to(device).eval().requires_grad_(False) if mask_head is not None else None
         self._segmenter = segmenter.to(device).eval().requires_grad_(False)
@@ -85,85 +97,63 @@ class Pipeline:
 
     @classmethod
     def from_profile(cls, name_or_path: str = AUTO, device: str = "auto", precision: str = "auto") -> Pipeline:
-        """Load a profile (see profiles.load_profile) on `auto` (CUDA if there is one), `cpu` or `cuda[:N]`, in a precision
-        of computing.choose_precision.
+        """Load a profile: `auto`, `tabletop`, `blip_base`, `blip_large` or a directory (see profiles.registry.load_profile).
 
-        Raises ProfileError for a profile that cannot be used, ValueError for a device that is not there, or a precision
+        device: `auto` (CUDA if there is one), `cpu` or `cuda[:N]`. precision: `auto`, `float32` or `bfloat16` (see
+        computing.choose_precision). What a user should know of it (that another profile stands in, that it is slow here)
+        is logged as a warning and stays in `provenance.notes`.
+
+        Raises ProfileError for a profile that cannot be used, InvalidDevice for a device that is not there or a precision
         that it has not.
         """
-        profile, warnings = load_profile(name_or_path)
-        chosen = choose_device(device)
-        dtype = choose_precision(precision, chosen)
-        architecture = build_config(BlipArchitecture, profile.blip, f"profile '{profile.name}': blip")
-        sam_config = build_config(EfficientSamConfig, profile.efficient_sam, f"profile '{profile.name}': efficient_sam")
-        blip, segmenter = build_blip(architecture), EfficientSam(sam_config)
-        blip_state, blip_digest = load_weights(profile, profile.blip_weights)
-        sam_state, sam_digest = load_weights(profile, profile.efficient_sam_weights)
-        digests = [blip_digest, sam_digest]
-        try:
-            load_blip_state(blip, blip_state)
-            load_state(segmenter, sam_state, "EfficientSAM")
-            mask_head = None
-            if profile.mask_head is not None and profile.mask_head_weights is not None:
-                config = build_config(MaskHeadConfig, profile.mask_head, "mask_head")
-                mask_head = config.build(architecture.vision.hidden_size, architecture.text.hidden_size)
-                state, digest = load_weights(profile, profile.mask_head_weights)
-                load_state(mask_head, state, "the mask head's")
-                digests.append(digest)
-            tokenizer = BlipTokenizer(profile.find(profile.vocab), architecture.max_length)
-            matcher = BlipMatcher(blip, tokenizer, architecture, chosen, keep_hidden=mask_head is not None)
-        except ProfileError:
-            raise
-        except ValueError as error:
-            raise ProfileError(f"profile '{profile.name}': {error}") from error
-        # one checksum for all files: that of theirs, in hex, joined
-        digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-        pipeline = cls(profile, matcher, segmenter, chosen, digest, dtype, mask_head)
-        slow = slow_precision(dtype, chosen)
-        pipeline.warnings = [*warnings, *([slow] if slow else [])]
-        return pipeline
+        loaded = load(name_or_path, device, precision)
+        for note in loaded.notes:
+            log.warning(note)
+        return cls(
+            loaded.profile, loaded.matcher, loaded.segmenter, loaded.device, loaded.weights_sha256, loaded.precision,
+            loaded.notes, loaded.mask_head,
+        )  # fmt: skip
 
     def locate(
         self,
         image: np.ndarray,
-        queries: Sequence[Query | str],
+        queries: Queries,
         segment_always: bool = False,
         match_threshold: float = 0.0,
         reject_threshold: float = 0.0,
+        region_scores: bool = False,
     ) -> list[Match]:
         """Say of each query whether the image shows it, how sure that is, and where.
 
-        image: uint8 [H, W, 3] RGB. Thresholds: the query's where positive, else the argument's where positive, else the
-        profile's. segment_always: give segments whatever the verdict. Returns matches in the order of the queries.
-        Raises ValueError for an image of another kind and for a query with no words.
+        image: uint8 [H, W, 3] RGB of any size, H and W at least 1. queries: a text, a Query, or a sequence of these; none
+        gives no matches. segment_always: give segments whatever the verdict. match_threshold, reject_threshold: in 0..1,
+        0 <= reject <= match; what holds is the query's where positive, else these where positive, else the profile's.
+        region_scores: score every segment by itself, too (Segment.region_score; see regions.masked_crop).
+
+        Returns matches in the order of the queries. Raises InvalidImage; InvalidQuery for what is no query or has no words;
+        InvalidThresholds where they are out of range or order. Nothing is computed before all of it is found good.
         """
-        return list(self.locate_timed(image, queries, segment_always, match_threshold, reject_threshold).matches)
+        located = self.locate_timed(
+            image, queries, segment_always, match_threshold, reject_threshold, region_scores
+        )  # fmt: skip
+        return list(located.matches)
 
     def locate_timed(
         self,
         image: np.ndarray,
-        queries: Sequence[Query | str],
+        queries: Queries,
         segment_always: bool = False,
         match_threshold: float = 0.0,
         reject_threshold: float = 0.0,
         region_scores: bool = False,
     ) -> Located:
-        """As `locate`, with the milliseconds of every stage. region_scores: score every segment by itself (see
-        regions.masked_crop)."""
+        """As `locate`, with the milliseconds of every stage."""
         check_image(image)
-        asked = [Query(query) if isinstance(query, str) else query for query in queries]
+        asked = self._asked(queries, match_threshold, reject_threshold)
         if not asked:
             return Located(())
-        # what is wrong with a query is found before anything is computed
-        for query in asked:
-            self.check_text(query.text)
-            self.thresholds(query, match_threshold, reject_threshold)
-        watch = _Stopwatch()
-        encoded = self._encode(image, watch)
-        matches = self._ask(encoded, asked, segment_always, match_threshold, reject_threshold, watch)
-        if region_scores:
-            matches = self._score_regions(image, matches)
-            watch.lap("blip_image")
+        watch = Stopwatch()
+        matches = self._ask(self._encode(image, watch), asked, segment_always, region_scores, watch)
         return Located(tuple(matches), watch.timing())
 
     def warm_up(self) -> None:
@@ -173,17 +163,26 @@ class Pipeline:
             self.locate(np.zeros((480, 640, 3), np.uint8), [f"warm up {i}" for i in range(count)], segment_always=True)
 
     def encode(self, image: np.ndarray) -> EncodedImage:
-        """Encode an image (uint8 [H, W, 3] RGB) once, to be asked about with `ask`. Raises ValueError."""
+        """Encode an image (uint8 [H, W, 3] RGB) once, to be asked about with `ask`. Raises InvalidImage."""
         check_image(image)
-        return self._encode(image, _Stopwatch())
+        return self._encode(image, Stopwatch())
 
-    def ask(self, encoded: EncodedImage, queries: Sequence[Query | str], segment_always: bool = False) -> list[Match]:
-        """What `locate` says of these queries, of an image that is encoded already."""
-        asked = [Query(query) if isinstance(query, str) else query for query in queries]
-        return self._ask(encoded, asked, segment_always, 0.0, 0.0, _Stopwatch()) if asked else []
+    def ask(
+        self,
+        encoded: EncodedImage,
+        queries: Queries,
+        segment_always: bool = False,
+        match_threshold: float = 0.0,
+        reject_threshold: float = 0.0,
+        region_scores: bool = False,
+    ) -> list[Match]:
+        """What `locate` says, of an image that is encoded already (by this pipeline or one `with_options` of it)."""
+        asked = self._asked(queries, match_threshold, reject_threshold)
+        return self._ask(encoded, asked, segment_always, region_scores, Stopwatch()) if asked else []
 
     def explain(self, encoded: EncodedImage, text: str) -> list[WordMap]:
-        """What each word of a text looks at (Grad-CAM per word). Raises ValueError for a text with no words."""
+        """What each word of a text looks at: Grad-CAM per word, float32 [G, G] each, not normalised. Raises InvalidQuery for a
+        text with no words."""
         with self._mixed():
             return self._matcher.match_words(encoded.matching, text)
 
@@ -192,26 +191,39 @@ class Pipeline:
         profile = dataclasses.replace(
             self.profile, prompting=prompting or self.profile.prompting, fusion=fusion or self.profile.fusion
         )
+        origin = self.provenance
         return Pipeline(
-            profile, self._matcher, self._segmenter, self.device, self.weights_sha256, self.precision, self._mask_head
+            profile,
+            self._matcher,
+            self._segmenter,
+            self.device,
+            origin.weights_sha256,
+            self.precision,
+            origin.notes,
+            self._mask_head,
         )
 
     def _mixed(self) -> torch.autocast:
         return mixed_precision(self.device, self.precision)
 
     def check_text(self, text: str) -> None:
-        """Raise ValueError for a query text with no words to look for."""
+        """Raise InvalidQuery for a query text with no words to look for."""
         self._matcher.tokenizer.tokens(text)
 
     def thresholds(self, query: Query, match_threshold: float, reject_threshold: float) -> tuple[float, float]:
-        """(match, reject) that hold for a query: its own where positive, else the argument's where positive, else the
-        profile's. Raises ValueError where they are out of order."""
-        options = self.profile.verdict
-        match = query.match_threshold or match_threshold or options.match_threshold
-        # a default below which nothing is rejected must not lie above a lower threshold that was asked for
-        reject = query.reject_threshold or reject_threshold or min(options.reject_threshold, match)
-        check_thresholds(match, reject)
-        return match, reject
+        """(match, reject) that hold for a query with these arguments of `locate`: see verdict.thresholds_that_hold. Raises
+        InvalidThresholds."""
+        return thresholds_that_hold(query, match_threshold, reject_threshold, self.profile.verdict)
+
+    def _asked(self, queries: Queries, match_threshold: float, reject_threshold: float) -> list[_Question]:
+        """The queries as they are asked. Raises InvalidQuery and InvalidThresholds."""
+        if match_threshold and reject_threshold:
+            check_thresholds(match_threshold, reject_threshold)
+        asked = []
+        for query in as_queries(queries):
+            self.check_text(query.text)
+            asked.append(_Question(query, *self.thresholds(query, match_threshold, reject_threshold)))
+        return asked
 
     def _score_regions(self, image: np.ndarray, matches: list[Match]) -> list[Match]:
         """The matches with the ITM score of each segment's masked crop, all crops in one batch."""
@@ -229,7 +241,7 @@ class Pipeline:
             for match in matches
         ]
 
-    def _encode(self, image: np.ndarray, watch: _Stopwatch) -> EncodedImage:
+    def _encode(self, image: np.ndarray, watch: Stopwatch) -> EncodedImage:
         raw = upload(image, self.device)
         pixels = self._matcher.preprocess(raw)
         watch.lap("preprocess")
@@ -239,19 +251,18 @@ class Pipeline:
         with torch.inference_mode(), self._mixed():
             segmentation = self._segmenter.encode_image(raw.permute(0, 3, 1, 2).float() / 255).float()
         watch.lap("sam_image")
-        return EncodedImage(image.shape[:2], matching, segmentation)
+        return EncodedImage(image, matching, segmentation)
 
     def _ask(
         self,
         encoded: EncodedImage,
-        asked: list[Query],
+        asked: Sequence[_Question],
         segment_always: bool,
-        match_threshold: float,
-        reject_threshold: float,
-        watch: _Stopwatch,
+        region_scores: bool,
+        watch: Stopwatch,
     ) -> list[Match]:
         options = self.profile
-        texts = [query.text for query in asked]
+        texts = [question.query.text for question in asked]
         with self._mixed():
             text_features = self._matcher.text_features(texts)
             watch.lap("blip_text")
@@ -268,10 +279,10 @@ class Pipeline:
         )  # fmt: skip
         watch.lap("sam_decode")
         matches = []
-        for i, query in enumerate(asked):
+        for i, question in enumerate(asked):
             logits = (float(scores.itm_logits[i, 0]), float(scores.itm_logits[i, 1]))
             score = itm_score(logits)
-            verdict = decide(score, *self.thresholds(query, match_threshold, reject_threshold))
+            verdict = decide(score, question.match_threshold, question.reject_threshold)
             gradcam, heat, regions = gradcams[i], heats[i], all_regions[i]
             wanted = verdict is Verdict.MATCH or segment_always
             segments = _segments(regions, encoded.size, i, len(asked)) if wanted else ()
@@ -279,7 +290,7 @@ class Pipeline:
             low_res = mask_map(regions)
             matches.append(
                 Match(
-                    query=query,
+                    query=question.query,
                     verdict=verdict,
                     itm_logits=logits,
                     itm_score=score,
@@ -294,6 +305,9 @@ class Pipeline:
                 )
             )
             watch.lap("fuse")
+        if region_scores:
+            matches = self._score_regions(encoded.image, matches)
+            watch.lap("blip_image")
         return matches
 
 
@@ -309,25 +323,3 @@ def _peak(heat: np.ndarray, low_res: np.ndarray, size: tuple[int, int], alpha: f
     fused = fusion.native_heatmap(heat, low_res, alpha, *low_res.shape)
     row, column = np.unravel_index(int(fused.argmax()), fused.shape)
     return (column + 0.5) * size[1] / fused.shape[1], (row + 0.5) * size[0] / fused.shape[0]
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda[:N]`. Raises ValueError where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r} is unknown: use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r}: no CUDA device is available here; use device auto or cpu")
-    return device
-
-
-def check_image(image: np.ndarray) -> None:
-    """Raise ValueError unless the image is uint8 [H, W, 3] and not empty."""
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        shape = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"the image must be uint8 [H, W, 3] RGB, got {shape}")
-    if 0 in image.shape:
-        raise ValueError(f"the image is empty: {list(image.shape)}")

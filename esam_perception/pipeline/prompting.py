@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from esam_perception.errors import InvalidOptions
 from esam_perception.pipeline.fusion import min_max, resize_map
 from esam_perception.types import PROMPT_SLOTS, PromptLabel
 
@@ -38,18 +39,20 @@ class PromptingOptions:
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
-            raise ValueError(f"source must be one of {SOURCES}, got {self.source!r}")
+            raise InvalidOptions(f"source must be one of {SOURCES}, got {self.source!r}")
         if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}")
+            raise InvalidOptions(f"kind must be one of {KINDS}, got {self.kind!r}")
         most = PROMPT_SLOTS - 2 if self.kind == "box_and_points" else PROMPT_SLOTS
         if not 1 <= self.max_points <= most:
-            raise ValueError(f"max_points must be in 1..{most} for prompts of kind {self.kind}, got {self.max_points}")
+            raise InvalidOptions(
+                f"max_points must be in 1..{most} for prompts of kind {self.kind}, got {self.max_points}"
+            )
         shares_fit = 0 < self.min_share <= 1 and 0 < self.further_share <= 1
         if self.sigma < 0 or self.suppression < 0 or not shares_fit or self.max_regions < 1:
-            raise ValueError(f"prompting options out of range: {self}")
+            raise InvalidOptions(f"prompting options out of range: {self}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
     """One question to EfficientSAM. points: float32 [N, 2], (x, y) in pixels; labels: float32 [N], of PromptLabel; N <= 6.
     salience: the highest value of its region against the whole map's, 0..1."""

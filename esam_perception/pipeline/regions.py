@@ -21,7 +21,7 @@ SAME_THING_IOU = 0.5
 MEAN_COLOUR = (123, 117, 104)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegionMask:
     """The chosen candidate of one region. logits: [m, m] on the model's device; probability: float32 [m, m], their
     sigmoid; predicted_iou: EfficientSAM's own."""
@@ -96,8 +96,8 @@ def find_all_regions(
 def mask_map(regions: Sequence[RegionMask]) -> np.ndarray:
     """The masks of a query as one map, float32 [m, m]: the highest probability of any, each weighed by its region's
     salience, so that the strongest region stays the strongest."""
-    weighed: np.ndarray = np.max([region.prompt.salience * region.probability for region in regions], axis=0)
-    return weighed
+    joint: np.ndarray = np.max([region.prompt.salience * region.probability for region in regions], axis=0)
+    return joint
 
 
 @torch.inference_mode()

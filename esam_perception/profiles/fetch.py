@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from esam_perception.errors import EsamError
 from esam_perception.profiles.registry import (
     FetchSource,
     Profile,
@@ -23,7 +24,7 @@ CHUNK = 1 << 20
 DOWNLOADS = "download"
 
 
-class FetchError(RuntimeError):
+class FetchError(EsamError):
     """Weights could not be fetched; the text names the file, says what failed and how to go on."""
 
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _profile_with_sources(name: str) -> Profile:
     try:
-        profile, _ = load_profile(name)
+        profile = load_profile(name)
     except ProfileError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if not profile.sources:

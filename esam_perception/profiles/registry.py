@@ -14,9 +14,11 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
+from esam_perception.errors import InvalidInput
 from esam_perception.pipeline.fusion import FusionOptions
 from esam_perception.pipeline.prompting import PromptingOptions
 from esam_perception.pipeline.verdict import VerdictOptions
@@ -26,9 +28,10 @@ PROFILE_FILE = "profile.yaml"
 FETCHED_FILE = "fetched.json"
 AUTO = "auto"
 AUTO_PREFERS, AUTO_FALLS_BACK_TO = "blip_base", "tabletop"
+Config = TypeVar("Config")
 
 
-class ProfileError(ValueError):
+class ProfileError(InvalidInput):
     """A profile that cannot be used; the text names the file, what is wrong and how to mend it."""
 
 
@@ -148,26 +151,31 @@ def fetchable_profiles() -> list[str]:
     return [name for name in available_profiles() if read_profile(BUNDLED / name).sources]
 
 
-def load_profile(name_or_path: str = AUTO) -> tuple[Profile, list[str]]:
-    """The profile of a name, of a directory, or `auto`; and warnings that the user should see.
+def load_profile(name_or_path: str = AUTO) -> Profile:
+    """The profile of a name, of a directory, or `auto`: blip_base if it was fetched, else tabletop (`notes_on` says so).
 
-    `auto` is blip_base if it was fetched, else tabletop with a warning. Raises ProfileError.
+    Raises ProfileError.
     """
     if name_or_path == AUTO:
         preferred = read_profile(BUNDLED / AUTO_PREFERS)
-        if preferred.is_complete:
-            return preferred, []
-        warning = (
-            f"model 'auto': {AUTO_PREFERS} is not fetched, using the bundled '{AUTO_FALLS_BACK_TO}' profile, which knows "
-            f"only the simulated tabletop; for photographs run once: esam fetch {AUTO_PREFERS}"
-        )
-        return read_profile(BUNDLED / AUTO_FALLS_BACK_TO), [warning]
+        return preferred if preferred.is_complete else read_profile(BUNDLED / AUTO_FALLS_BACK_TO)
     if name_or_path in available_profiles():
-        return read_profile(BUNDLED / name_or_path), []
+        return read_profile(BUNDLED / name_or_path)
     if Path(name_or_path).is_dir():
-        return read_profile(Path(name_or_path)), []
+        return read_profile(Path(name_or_path))
     raise ProfileError(
         f"no profile '{name_or_path}': give one of {', '.join([AUTO, *available_profiles()])}, or a directory with a {PROFILE_FILE}"
+    )
+
+
+def notes_on(name_or_path: str, profile: Profile) -> tuple[str, ...]:
+    """What a user should know of the profile that `load_profile` found by a name, a line each; nothing where it is what
+    was asked for."""
+    if name_or_path != AUTO or profile.name == AUTO_PREFERS:
+        return ()
+    return (
+        f"model 'auto': {AUTO_PREFERS} is not fetched, using the bundled '{profile.name}' profile, which knows only the "
+        f"simulated tabletop; for photographs run once: esam fetch {AUTO_PREFERS}",
     )
 
 
@@ -201,7 +209,7 @@ def write_profile(profile: Profile) -> None:
     (profile.directory / PROFILE_FILE).write_text(text, encoding="utf-8")
 
 
-def _build(cls: type, content: object, where: str):
+def _build(cls: type[Config], content: object, where: str) -> Config:
     """An instance of a dataclass from a mapping, every key and type checked."""
     if not isinstance(content, dict):
         raise ProfileError(f"{where}: must hold keys and values, not {type(content).__name__}")
@@ -217,7 +225,7 @@ def _build(cls: type, content: object, where: str):
     values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in content.items()}
     try:
         return cls(**values)
-    except ValueError as error:
+    except InvalidInput as error:
         raise ProfileError(f"{where}: {error}") from error
 
 
@@ -239,6 +247,6 @@ def _convert(hint: object, value: object, where: str) -> object:
     return value
 
 
-def build_config(cls: type, content: dict, where: str):
+def build_config(cls: type[Config], content: dict, where: str) -> Config:
     """The architecture of a network (BlipArchitecture, EfficientSamConfig) from a profile's section."""
     return _build(cls, content, where)

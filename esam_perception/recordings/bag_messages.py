@@ -15,7 +15,9 @@ import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-PACKAGE = "esam_perception"
+from esam_perception.environment.installed import PACKAGE, candidates, installed
+from esam_perception.errors import EsamError
+
 OURS = ("Match", "MatchArray", "Query", "QueryArray", "Segment", "Timing")
 _OF_ROS = {
     "Time": "builtin_interfaces/msg/Time",
@@ -26,20 +28,18 @@ _OF_ROS = {
 }
 
 
-class MissingInterfaces(FileNotFoundError):
+class MissingInterfaces(EsamError):
     """The package's .msg files are not where they are installed."""
 
 
 def interface_folder() -> Path:
-    """The folder of the package's .msg files: beside the sources, or below the share/ of what the package is installed
-    in (pip, colcon). Raises MissingInterfaces."""
-    package = Path(__file__).resolve().parents[1]
-    candidates = [package.parent / "msg", *(up / "share" / PACKAGE / "msg" for up in package.parents)]
-    for folder in candidates:
-        if (folder / "MatchArray.msg").is_file():
-            return folder
-    raise MissingInterfaces(f"the package's .msg files are not installed (looked in {candidates[0]} and share/): "
-                            "install the package again, or use ./esam in a clone of the repository")  # fmt: skip
+    """The folder of the package's .msg files. Raises MissingInterfaces."""
+    found = installed("msg/MatchArray.msg")
+    if found is None:
+        looked = ", ".join(str(path.parent) for path in candidates("msg/MatchArray.msg")[:2])
+        raise MissingInterfaces(f"the package's .msg files are not installed (looked in {looked} and above): "
+                                "install the package again, or use ./esam in a clone of the repository")  # fmt: skip
+    return found.parent
 
 
 class BagTypes:
@@ -64,12 +64,12 @@ class BagTypes:
             raise AttributeError(name)
         return functools.partial(self._make, self.full_name(name))
 
-    def serialize(self, message, name: str) -> memoryview:
+    def serialize(self, message: Any, name: str) -> memoryview:
         """CDR of a message: of this class' types, or any object with the same fields."""
         full_name = self.full_name(name)
         return self.store.serialize_cdr(self._converted(message, full_name), full_name)
 
-    def _make(self, full_name: str, **given):
+    def _make(self, full_name: str, **given: Any) -> Any:
         fields = dict(self.store.fielddefs[full_name][1])
         if unknown := set(given) - set(fields):
             raise TypeError(f"{full_name} has no field {', '.join(sorted(unknown))}")
@@ -78,7 +78,7 @@ class BagTypes:
             values["w"] = 1.0  # the one default in the contract's messages that is not zero; rosbags keeps none
         return self.store.types[full_name](**values)
 
-    def _default(self, kind):
+    def _default(self, kind: Any) -> Any:
         node, detail = kind
         if node == Nodetype.NAME:
             return self._make(detail)
@@ -89,12 +89,12 @@ class BagTypes:
             return [self._make(what) for _ in range(length)]
         return [] if node == Nodetype.SEQUENCE else [0] * length
 
-    def _converted(self, message, full_name: str):
+    def _converted(self, message: Any, full_name: str) -> Any:
         """The message in rosbags' classes, its arrays of numbers in numpy's."""
         fields = self.store.fielddefs[full_name][1]
         return self.store.types[full_name](**{name: self._value(getattr(message, name), kind) for name, kind in fields})
 
-    def _value(self, value, kind):
+    def _value(self, value: Any, kind: Any) -> Any:
         node, detail = kind
         if node == Nodetype.NAME:
             return self._converted(value, detail)

@@ -13,6 +13,8 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 
+from esam_perception.errors import EsamError
+
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdError
 else:
@@ -26,7 +28,7 @@ DAMAGE = (
 )  # fmt: skip
 
 
-class BagError(ValueError):
+class BagError(EsamError):
     """A recording that cannot be used; one line that says what to do."""
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from esam_perception.errors import EsamError
 from esam_perception.stream.query_sets import RefusedQuery, checked_queries, parse_query_text
 from esam_perception.types import Query
 
@@ -13,7 +15,7 @@ STRUCTURED = (".yaml", ".yml", ".json")
 FIELDS = ("text", "id", "match_threshold", "reject_threshold")
 
 
-class QueryFileError(ValueError):
+class QueryFileError(EsamError):
     """A file of queries that cannot be taken; one line that says why."""
 
 
@@ -39,7 +41,7 @@ def read_queries(path: Path) -> tuple[Query, ...]:
     return queries
 
 
-def _entries(text: str, path: Path) -> list:
+def _entries(text: str, path: Path) -> list[Any]:
     try:
         # JSON is YAML
         content = yaml.safe_load(text)
@@ -52,7 +54,7 @@ def _entries(text: str, path: Path) -> list:
     return entries or []
 
 
-def _query(entry, path: Path, number: int) -> Query:
+def _query(entry: Any, path: Path, number: int) -> Query:
     where = f"{path}: query {number}"
     if isinstance(entry, str):
         return Query(entry.strip())

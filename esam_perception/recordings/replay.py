@@ -6,31 +6,26 @@ Nothing of it depends on the clock or on the machine's load: the same bag gives 
 from __future__ import annotations
 
 import functools
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.serde import SerdeError
 
-from esam_perception.contract import Messages, to_nanoseconds
+from esam_perception.contract import Counts, to_nanoseconds
+from esam_perception.errors import EsamError
 from esam_perception.images.encodings import RefusedImage, message_to_rgb
-from esam_perception.pipeline.frame_maps import joint_heatmap, label_image
-from esam_perception.recordings.bag_messages import BagTypes, bag_types
+from esam_perception.recordings.bag_messages import bag_types
 from esam_perception.recordings.bags import BagError, image_connections, open_bag, raw_messages
+from esam_perception.recordings.matches_bag import MatchesBag
 from esam_perception.types import Match, Query, Timing, Verdict
 
-_FOREVER = QosTime(9223372036, 854775807)
-# a player must offer the active queries to those who come later, as the node does
-LATCHED = Qos(
-    QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, _FOREVER, _FOREVER,
-    QosLiveliness.AUTOMATIC, _FOREVER, False,
-)  # fmt: skip
+if TYPE_CHECKING:
+    from esam_perception.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class QueryCounts:
     """What a query got over a bag. Stamps: nanoseconds of the image's header; None where it never matched."""
 
     query: Query
-    verdicts: Counter = field(default_factory=Counter)
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
     score_sum: float = 0.0
     first_match: int | None = None
     last_match: int | None = None
@@ -94,9 +89,14 @@ class BagResult:
     read: int = 0
     processed: int = 0
     skipped: int = 0
-    refused: Counter = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     details: dict[str, str] = field(default_factory=dict)
     error: str = ""
+
+    def refuse(self, reason: str, detail: str) -> None:
+        """Count a frame that could not be taken."""
+        self.refused[reason] += 1
+        self.details.setdefault(reason, " ".join(detail.split()))
 
 
 def image_count(job: BagJob) -> int:
@@ -108,6 +108,7 @@ def image_count(job: BagJob) -> int:
 def replay_bag(job: BagJob, on_frame: Callable[[], object] = lambda: None) -> BagResult:
     """Replay a bag; what stops it (a damaged file, a model that is not there) is in the result's `error`, and then no
     output is left. on_frame: called after every image that was read."""
+
     result = BagResult(job.bag, job.output, [QueryCounts(query) for query in job.queries])
     job.output.parent.mkdir(parents=True, exist_ok=True)
     # what is half written must not look like a result
@@ -116,13 +117,15 @@ def replay_bag(job: BagJob, on_frame: Callable[[], object] = lambda: None) -> Ba
         try:
             _replay(job, written, result, on_frame)
             written.rename(job.output)
-        except (BagError, ValueError, RuntimeError, OSError) as error:
-            result.error = str(error)
+        except Exception as error:  # what is no bug is the bag's, the model's or the machine's
+            if not isinstance(error, (EsamError, OSError)) and not is_of_the_device(error):
+                raise
+            result.error = str(error) or type(error).__name__
     return result
 
 
 @functools.lru_cache(maxsize=1)
-def _load(model: str, device: str, threads: int):
+def _load(model: str, device: str, threads: int) -> Pipeline:
     """The pipeline of this process, kept from bag to bag."""
     import torch
 
@@ -134,99 +137,76 @@ def _load(model: str, device: str, threads: int):
 
 def _replay(job: BagJob, written: Path, result: BagResult, on_frame: Callable[[], object]) -> None:
     pipeline = _load(job.model, job.device, job.threads)
-    types = bag_types()
+    for query in job.queries:  # what is wrong with one is wrong in every frame
+        pipeline.check_text(query.text)
+        pipeline.thresholds(query, 0.0, 0.0)
     result.profile = pipeline.profile.name
     with open_bag(job.bag) as reader:
         connections = image_connections(reader, job.bag, job.image_topic)
         result.topic = connections[0].topic
         result.announced = sum(connection.msgcount for connection in connections)
-        with _Output(written, types, job.images) as output:
+        with MatchesBag(written, bag_types(), job.images) as output:
             for connection, recorded, raw in raw_messages(reader, connections, job.bag):
                 if result.read % job.every:
                     result.skipped += 1
                 else:
-                    _process(job, pipeline, types, output, result, recorded, raw, connection.msgtype)
+                    _process(job, pipeline, output, result, recorded, raw, connection.msgtype)
                 result.read += 1
                 on_frame()
     if not result.read:
         raise BagError(f"{job.bag}: announces {result.announced} images and holds none: it is damaged")
+    if not result.processed:
+        reason, frames = result.refused.most_common(1)[0]
+        told = f"{frames} times {reason} (the first: {result.details[reason]})"
+        raise BagError(f"{job.bag}: none of its {result.read} images could be taken: {told}")
 
 
-def _process(job, pipeline, types: BagTypes, output: _Output, result: BagResult, recorded: int, raw, kind: str) -> None:
-    """One frame; what cannot be read is counted under its reason, as the node does."""
+def _process(
+    job: BagJob, pipeline: Pipeline, output: MatchesBag, result: BagResult, recorded: int, raw: bytes, kind: str
+) -> None:
+    """One frame; what cannot be read or answered is counted under its reason, as the node does."""
+    if not 0 <= recorded < 1 << 63:  # out of a database anything can come
+        result.refuse("bad_time", f"recorded at {recorded} ns")
+        return
     try:
-        message = types.store.deserialize_cdr(raw, kind)
+        message: Any = bag_types().store.deserialize_cdr(raw, kind)
         # bytes of a bag are read-only, which torch warns of
         image = np.require(message_to_rgb(message), requirements=["C", "W"])
-    except (RefusedImage, SerdeError, UnicodeDecodeError) as error:
-        reason = getattr(error, "reason", "bad_message")
-        result.refused[reason] += 1
-        result.details.setdefault(reason, str(error))
+    except RefusedImage as error:
+        result.refuse(error.reason, str(error))
         return
-    located = pipeline.locate_timed(image, job.queries, segment_always=job.segment_always)
+    except (SerdeError, UnicodeDecodeError) as error:
+        result.refuse("bad_message", str(error))
+        return
+    try:
+        located = pipeline.locate_timed(image, job.queries, segment_always=job.segment_always)
+    except Exception as error:
+        if is_of_the_device(error):  # it says nothing of this frame: the same bag must give the same matches
+            raise
+        result.refuse("processing_failed", f"{type(error).__name__}: {error}")
+        return
     result.processed += 1
     stamp = to_nanoseconds(message.header.stamp)
-    for counts, match in zip(result.queries, located.matches):
-        counts.add(match, stamp)
-    about = {
-        "profile": pipeline.profile.name,
-        "weights_sha256": pipeline.weights_sha256,
-        "frames_processed": result.processed,
-        "frames_dropped": result.skipped,
-        "frames_refused": sum(result.refused.values()),
-    }
+    for counted, match in zip(result.queries, located.matches):
+        counted.add(match, stamp)
+    counts = Counts(result.processed, result.skipped, sum(result.refused.values()))
     if result.processed == 1:
         output.write_queries(job.queries, recorded, message.header)
     # how long it took is of this machine and this day: zeros
-    array = output.messages.match_array(located.matches, Timing(), message.header, about)
+    array = output.messages.match_array(located.matches, Timing(), message.header, pipeline.provenance, counts)
     output.write("matches", "MatchArray", recorded, array)
     if job.images:
+        height, width = image.shape[:2]
         alpha = pipeline.profile.fusion.alpha
-        output.write_images(located.matches, image.shape[:2], alpha, recorded, message.header)
+        output.write_images(located.matches, (height, width), alpha, recorded, message.header)
 
 
-class _Output:
-    """The MCAP that is written: the node's topics, under the times at which the images were recorded."""
+def is_of_the_device(error: Exception) -> bool:
+    """Whether memory ran out, or the GPU failed: then the next frame may fail too, and this one may not tomorrow."""
+    import torch
 
-    def __init__(self, folder: Path, types: BagTypes, images: bool) -> None:
-        self._types, self.messages = types, Messages(types)
-        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
-        # masks shrink a hundredfold
-        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._topics = {"matches": "MatchArray", "active_queries": "QueryArray"}
-        if images:
-            self._topics |= dict.fromkeys(("mask", "confidence", "heatmap"), "Image")
-        self._connections = {}
-
-    def __enter__(self) -> _Output:
-        self._writer.__enter__()
-        for topic, name in self._topics.items():
-            self._connections[topic] = self._writer.add_connection(
-                f"/esam/{topic}", self._types.full_name(name), typestore=self._types.store,
-                offered_qos_profiles=[LATCHED] if topic == "active_queries" else [],
-            )  # fmt: skip
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._writer.__exit__(*error)
-
-    def write(self, topic: str, name: str, recorded: int, message) -> None:
-        """Write a message of type `name`, recorded at that time in nanoseconds."""
-        self._writer.write(self._connections[topic], recorded, self._types.serialize(message, name))
-
-    def write_queries(self, queries: tuple[Query, ...], recorded: int, header) -> None:
-        array = self.messages.query_array(queries, self._types.Header(stamp=header.stamp))
-        self.write("active_queries", "QueryArray", recorded, array)
-
-    def write_images(self, found, size: tuple[int, int], alpha: float, recorded: int, header) -> None:
-        labels, confidence = label_image(found, *size)
-        joint = joint_heatmap(found, alpha, *size)
-        for topic, pixels, encoding in (
-            ("mask", labels, "mono8"), ("confidence", confidence, "mono8"), ("heatmap", joint, "32FC1"),
-        ):  # fmt: skip
-            self.write(topic, "Image", recorded, self.messages.image(pixels, encoding, header))
-
-
-def discard(output: Path) -> None:
-    """Remove what an earlier replay wrote."""
-    shutil.rmtree(output)
+    kinds = [MemoryError, torch.cuda.OutOfMemoryError]
+    if hasattr(torch, "AcceleratorError"):  # from torch 2.8 on; before, a RuntimeError that says so
+        kinds.append(torch.AcceleratorError)
+    said = ("CUDA error", "CUDNN", "CUBLAS", "not enough memory", "can't allocate memory")
+    return isinstance(error, tuple(kinds)) or (isinstance(error, RuntimeError) and any(w in str(error) for w in said))

@@ -18,47 +18,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 
 from esam_perception.contract import to_nanoseconds
+from esam_perception.images.compressed import CodecError, encode_jpeg
 from esam_perception.images.drawing import PALETTE, VERDICT_COLOURS
-from esam_perception.images.encodings import RefusedImage, message_to_rgb
+from esam_perception.images.encodings import CompressedImageMessage, ImageMessage, RefusedImage, message_to_rgb, plane
 from esam_perception.types import Verdict
 
 TIMELINE = "stamp"
 JPEG_QUALITY = 90
 POINT_RADIUS = 0.002  # metres
-
-
-class MissingRerun(ImportError):
-    """rerun-sdk is not installed."""
-
-
-def load_rerun() -> Any:
-    """The rerun module. Raises MissingRerun, which names the cure: it is large, so that it is installed when wanted."""
-    try:
-        import rerun
-        import rerun.blueprint
-    except ModuleNotFoundError as error:
-        raise MissingRerun("esam view needs Rerun, which is not installed: pip install rerun-sdk "
-                           "(about 200 MB, Python 3.11 or newer; in a clone: ./esam shell -c 'pip install rerun-sdk')"
-                           ) from error  # fmt: skip
-    return rerun
-
-
-def layout(rr: Any) -> Any:
-    """What the window shows where: pictures to the left, 3D, scores and verdicts to the right."""
-    views = rr.blueprint
-    pictures = views.Vertical(
-        views.Spatial2DView(origin="camera", name="Image, masks"), views.Spatial2DView(origin="heatmap", name="Heatmap")
-    )
-    numbers = views.Vertical(
-        views.Spatial3DView(origin="/", contents=["targets/**", "points/**", "camera"], name="Targets in 3D"),
-        views.TimeSeriesView(origin="scores", name="ITM score"),
-        views.TextLogView(origin="verdicts", name="Verdicts"),
-    )
-    return views.Blueprint(views.Horizontal(pictures, numbers), collapse_panels=True)
 
 
 class RerunScene:
@@ -72,21 +42,26 @@ class RerunScene:
         self._intrinsics: tuple[float, ...] = ()
         recording.log("targets", rr.ViewCoordinates.RDF, static=True)
 
-    def image(self, message) -> None:
-        """A sensor_msgs/Image or CompressedImage. One that cannot be read is said once per reason, in `verdicts`."""
+    def image(self, message: ImageMessage | CompressedImageMessage) -> None:
+        """A sensor_msgs/Image or CompressedImage. One that cannot be shown is said once per reason, in `verdicts`."""
         self._at(message.header)
         try:
-            rgb = message_to_rgb(message)
+            # bare pixels would be a megabyte a frame
+            data = encode_jpeg(message_to_rgb(message), JPEG_QUALITY)
         except RefusedImage as error:
-            if error.reason not in self._refused:
-                self._refused.add(error.reason)
-                self._log("verdicts", self._rr.TextLog(f"image refused: {error.reason}: {error}", level="ERROR"))
-            return
-        # bare pixels would be a megabyte a frame
-        _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        self._log("camera/image", self._rr.EncodedImage(contents=data.tobytes(), media_type="image/jpeg"))
+            self.refuse(error.reason, str(error))
+        except CodecError as error:
+            self.refuse("too_large", str(error))
+        else:
+            self._log("camera/image", self._rr.EncodedImage(contents=data, media_type="image/jpeg"))
 
-    def camera_info(self, message) -> None:
+    def refuse(self, reason: str, detail: str) -> None:
+        """Say an image that cannot be shown, once per reason, in `verdicts`."""
+        if reason not in self._refused:
+            self._refused.add(reason)
+            self._log("verdicts", self._rr.TextLog(f"image refused: {reason}: {detail}", level="ERROR"))
+
+    def camera_info(self, message: Any) -> None:
         """A sensor_msgs/CameraInfo: where the image stands in 3D. Logged when it changes."""
         k = tuple(float(value) for value in getattr(message, "k", getattr(message, "K", ())))
         if k == self._intrinsics or len(k) != 9 or not k[0] > 0:
@@ -99,12 +74,12 @@ class RerunScene:
         )  # fmt: skip
         self._log("camera", pinhole)
 
-    def heatmap(self, message) -> None:
+    def heatmap(self, message: ImageMessage) -> None:
         """A sensor_msgs/Image 32FC1 in 0..1."""
         self._at(message.header)
-        self._log_heatmap(_floats(message))
+        self._log_heatmap(plane(message))
 
-    def matches(self, array, with_heatmap: bool = False) -> None:
+    def matches(self, array: Any, with_heatmap: bool = False) -> None:
         """An esam_perception/MatchArray: scores, verdicts, masks, boxes, 3D targets. with_heatmap: log the maximum of
         the matches' own heatmaps, for where no /esam/heatmap is at hand."""
         self._at(array.header)
@@ -113,15 +88,15 @@ class RerunScene:
         self._log_segments(array)
         self._log_targets(array)
         if with_heatmap and array.matches:
-            self._log_heatmap(np.max([_floats(match.heatmap) for match in array.matches], axis=0))
+            self._log_heatmap(np.max([plane(match.heatmap) for match in array.matches], axis=0))
 
-    def points(self, message) -> None:
+    def points(self, message: Any) -> None:
         """A sensor_msgs/PointCloud2; points that are not finite are left out."""
         self._at(message.header)
         positions, colours = cloud(message)
         self._log("points", self._rr.Points3D(positions, colors=colours, radii=POINT_RADIUS))
 
-    def _at(self, header) -> None:
+    def _at(self, header: Any) -> None:
         stamp = np.datetime64(to_nanoseconds(header.stamp), "ns")
         self._recording.set_time(TIMELINE, timestamp=stamp)
 
@@ -132,7 +107,7 @@ class RerunScene:
         # a depth image is Rerun's one image of numbers with a colour map of its own
         self._log("heatmap", self._rr.DepthImage(values, meter=1.0, colormap="turbo", depth_range=[0.0, 1.0]))
 
-    def _log_score(self, match, colour: tuple[int, int, int]) -> None:
+    def _log_score(self, match: Any, colour: tuple[int, int, int]) -> None:
         key, verdict = match.query_id, int(match.verdict)
         # a list: each part is escaped by Rerun, whatever the query says
         entity = ["scores", key]
@@ -144,7 +119,7 @@ class RerunScene:
             text = f"{match.text}: {Verdict(verdict).name} {match.itm_score:.2f}"
             self._log("verdicts", self._rr.TextLog(text, level="INFO", color=VERDICT_COLOURS[Verdict(verdict)]))
 
-    def _log_segments(self, array) -> None:
+    def _log_segments(self, array: Any) -> None:
         rr = self._rr
         found = [(i, match, segment) for i, match in enumerate(array.matches) for segment in match.segments]
         if not found:
@@ -159,8 +134,7 @@ class RerunScene:
             self._log("camera", rr.AnnotationContext(context))
         labels = np.zeros((found[0][2].mask.height, found[0][2].mask.width), np.uint8)
         for _, _, segment in reversed(found):  # the best of a query last: it stays on top
-            mask = np.frombuffer(segment.mask.data, np.uint8).reshape(labels.shape)
-            labels[mask > 0] = segment.label
+            labels[plane(segment.mask) > 0] = segment.label
         self._log("camera/mask", rr.SegmentationImage(labels, opacity=0.5))
         boxes = [segment.box for _, _, segment in found]
         self._log(
@@ -173,7 +147,7 @@ class RerunScene:
             ),
         )
 
-    def _log_targets(self, array) -> None:
+    def _log_targets(self, array: Any) -> None:
         rr = self._rr
         found = [
             (i, match, segment)
@@ -197,12 +171,7 @@ class RerunScene:
         )
 
 
-def _floats(message) -> np.ndarray:
-    """float32 [H, W] of a 32FC1 image of ours: no row padding, this machine's byte order."""
-    return np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
-
-
-def cloud(message) -> tuple[np.ndarray, np.ndarray | None]:
+def cloud(message: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """(float32 [N, 3] metres, uint8 [N, 3] RGB or None where it has no colours) of a PointCloud2's finite points."""
     kinds = {field.name: (field.offset, field.datatype) for field in message.fields}
     order = ">" if message.is_bigendian else "<"

@@ -1,10 +1,16 @@
-"""Frames between threads: the input slot, which holds the latest alone; the buffer of the last ones; a fair lock."""
+"""Frames between threads: the input slot, which holds the latest alone; the buffer of the last ones."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from typing import Any
+
+from esam_perception.errors import EsamError
+
+
+class FrameNotKept(EsamError):
+    """A frame that is asked for and not there; the text says what is."""
 
 
 class LatestFrameSlot:
@@ -21,13 +27,14 @@ class LatestFrameSlot:
         """Frames that a newer one replaced before they were taken."""
         return self._dropped
 
-    def put(self, frame: Any) -> None:
-        """Put the newest frame in; never waits."""
+    def put(self, frame: Any) -> bool:
+        """Put the newest frame in; never waits. Returns whether it replaced one that nobody took."""
         with self._condition:
-            if self._frame is not None:
-                self._dropped += 1
+            replaced = self._frame is not None
+            self._dropped += replaced
             self._frame = frame
             self._condition.notify()
+        return replaced
 
     def take(self, timeout: float | None = None) -> Any:
         """The newest frame, waiting for one; None after `timeout` seconds or when the slot was closed."""
@@ -67,43 +74,20 @@ class FrameBuffer:
             return next(reversed(self._frames.values()), None)
 
     def at(self, stamp: int) -> Any:
-        """The frame of exactly that stamp. Raises KeyError, which says what is kept, where it is not."""
+        """The frame of exactly that stamp. Raises FrameNotKept."""
         with self._lock:
             if stamp in self._frames:
                 return self._frames[stamp]
             stamps = sorted(self._frames)
         kept = f"{len(stamps)} frames from {_seconds(stamps[0])} to {_seconds(stamps[-1])}" if stamps else "no frame"
-        raise KeyError(f"the frame of stamp {_seconds(stamp)} is not kept; kept are {kept} (parameter frame_buffer)")
+        raise FrameNotKept(
+            f"the frame of stamp {_seconds(stamp)} is not kept; kept are {kept} (parameter frame_buffer)"
+        )
 
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
             self._frames.clear()
-
-
-class FairLock:
-    """A lock that serves whoever waits longest. threading.Lock makes no promise: a thread that takes it again at once, as
-    the one that works on a stream of frames does, can keep the others out for good."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._next = self._serving = 0
-
-    @property
-    def held(self) -> bool:
-        """Whether somebody has it or waits for it."""
-        return self._serving != self._next
-
-    def __enter__(self) -> FairLock:
-        with self._condition:
-            ticket, self._next = self._next, self._next + 1
-            self._condition.wait_for(lambda: self._serving == ticket)
-        return self
-
-    def __exit__(self, *_) -> None:
-        with self._condition:
-            self._serving += 1
-            self._condition.notify_all()
 
 
 def _seconds(stamp: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from esam_perception.stream.rotation import QueryRotation
@@ -21,19 +20,15 @@ class Stream:
         """What the machine is spared, for people; "none" where it is asked everything."""
         return self._rotation.text
 
-    def questions(
-        self,
-        active: tuple[Query, ...],
-        budget: float,
-        margin: float,
-        thresholds: Callable[[Query], tuple[float, float]],
-    ) -> tuple[Query, ...]:
-        """The queries of this frame, with the thresholds that hold for them now. budget: seconds (see QueryRotation);
-        margin: of the hysteresis, 0 for none; thresholds: of a query without hysteresis."""
+    def questions(self, active: tuple[Query, ...], budget: float, margin: float) -> tuple[Query, ...]:
+        """The queries of this frame, with the thresholds that hold for them now. active: with those that hold without
+        hysteresis; budget: seconds (see QueryRotation); margin: of the hysteresis, 0 for none."""
         asked = self._rotation.choose(active, budget)
         if not margin:
             return asked
-        return tuple(self._hysteresis.adjusted(query, *thresholds(query), margin) for query in asked)
+        return tuple(
+            self._hysteresis.adjusted(query, query.match_threshold, query.reject_threshold, margin) for query in asked
+        )
 
     def answers(self, located: Located, active: tuple[Query, ...], stable_labels: bool) -> Located:
         """The matches with the labels that they have in the stream; verdicts are remembered."""

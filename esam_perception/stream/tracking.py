@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from esam_perception.images.masks import mask_iou
-from esam_perception.pipeline.labels import segment_label
+from esam_perception.pipeline.labels import query_labels, segment_label
 from esam_perception.types import Match, Query, Segment, Verdict
 
 SAME_THING_IOU = 0.2  # of its masks in two frames: cameras and things move, but not by their whole size
@@ -52,7 +52,8 @@ class _Track:
 
 class SegmentTracker:
     """Gives a query's segments the labels that their things had in the frames before (see labels.segment_label: a label
-    tells the query whatever its rank)."""
+    tells the query whatever its rank). Labels are few where queries are many: a thing in view never goes without one for
+    the sake of things that are remembered."""
 
     def __init__(self) -> None:
         self._tracks: dict[tuple[str, str], list[_Track]] = {}
@@ -71,7 +72,10 @@ class SegmentTracker:
 
     def _of_query(self, match: Match, place: int, queries: int) -> tuple[Segment, ...]:
         tracks = self._tracks.setdefault((match.query.key, match.query.text), [])
-        small = [_smaller(segment.mask) for segment in match.segments]
+        labels = query_labels(place, queries)
+        # a frame with more segments than the query has labels: the best ones
+        segments = match.segments[: len(labels)]
+        small = [_smaller(segment.mask) for segment in segments]
         pairs = sorted(
             ((_overlap(mask, track.mask), i, t) for i, mask in enumerate(small) for t, track in enumerate(tracks)),
             key=lambda pair: -pair[0],
@@ -82,23 +86,27 @@ class SegmentTracker:
             if iou > SAME_THING_IOU and i not in chosen and t not in taken:
                 chosen[i] = tracks[t]
                 taken.add(t)
-        for i in range(len(small)):
-            if i not in chosen:
-                used = {track.rank for track in tracks}
-                rank = next(rank for rank in range(len(used) + 1) if rank not in used)
-                chosen[i] = _Track(rank, small[i])
-                tracks.append(chosen[i])
         for track in tracks:
             track.missed += 1
         for i, track in chosen.items():
             track.mask, track.missed = small[i], 0
+        for i, mask in enumerate(small):
+            if i not in chosen:
+                chosen[i] = _Track(_free_rank(tracks, len(labels)), mask)
+                tracks.append(chosen[i])
         tracks[:] = [track for track in tracks if track.missed <= FORGOTTEN_AFTER]
-        labels = {i: segment_label(place, track.rank, queries) for i, track in chosen.items()}
-        return tuple(
-            replace(segment, label=label)
-            for i, segment in enumerate(match.segments)
-            if (label := labels[i]) is not None
-        )
+        return tuple(replace(segment, label=labels[chosen[i].rank]) for i, segment in enumerate(segments))
+
+
+def _free_rank(tracks: list[_Track], ranks: int) -> int:
+    """The lowest rank that no track has; where there is none, that of the track that is missing for longest, which is
+    forgotten. At least one of them is missing, or a rank is free."""
+    used = {track.rank for track in tracks}
+    if len(used) < ranks:
+        return next(rank for rank in range(ranks) if rank not in used)
+    longest = max(tracks, key=lambda track: track.missed)
+    tracks.remove(longest)
+    return longest.rank
 
 
 def relabelled(matches: Sequence[Match], active: Sequence[Query]) -> list[Match]:
@@ -119,7 +127,8 @@ def relabelled(matches: Sequence[Match], active: Sequence[Query]) -> list[Match]
 
 def _smaller(mask: np.ndarray) -> np.ndarray:
     step = max(1, mask.shape[1] // COMPARED_WIDTH)
-    return mask[::step, ::step]
+    # a view would keep the whole mask for as long as its thing is remembered
+    return np.ascontiguousarray(mask[::step, ::step])
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:

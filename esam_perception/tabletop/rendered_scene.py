@@ -10,7 +10,7 @@ import numpy as np
 from esam_perception.tabletop.language import Phrase, TabletopObject
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RenderedScene:
     """A scene as a perfect RGB-D camera sees it.
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from esam_perception.errors import EsamError, InvalidInput
 from esam_perception.targets.sizes import whole_factor
 from esam_perception.types import Intrinsics, Match, Segment, Target3D
 
@@ -50,7 +51,7 @@ POSITION_ERROR = 0.001
 UNKNOWN_ANGLE = np.pi**2 / 3
 
 
-class NoTarget(ValueError):
+class NoTarget(EsamError):
     """A segment that has no target. reason: one of REASONS, for counters; the text says more."""
 
     REASONS = ("size_mismatch", "too_few_valid_pixels")
@@ -66,10 +67,10 @@ def fit_depth(depth: np.ndarray, height: int, width: int) -> np.ndarray:
 
     depth: float [h, w] metres, of the same view; h, w may be the image's, a whole factor of it or a whole multiple.
     A smaller depth is repeated; of a larger one every image pixel takes the median of its valid pixels (the lower one of
-    two), so that what is taken was measured. Raises NoTarget for any other size, ValueError for what is no depth image.
+    two), so that what is taken was measured. Raises NoTarget for any other size, InvalidInput for what is no depth image.
     """
     if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
-        raise ValueError(f"depth must be float [h, w] in metres, got {depth.dtype} {list(depth.shape)}")
+        raise InvalidInput(f"depth must be float [h, w] in metres, got {depth.dtype} {list(depth.shape)}")
     h, w = depth.shape
     depth = np.where((depth > 0) & (depth <= FARTHEST), depth, np.nan).astype(np.float32)
     if (h, w) == (height, width):
@@ -109,12 +110,12 @@ def measure_target(
     of the pixels to belong to the thing: chooses among surfaces, and tells how sure the mask is where predicted_iou (the
     model's own estimate of the mask's IoU) is NaN. With neither, the mask is taken for exact.
     Raises NoTarget where fewer than `min_pixels` pixels of the mask have a valid depth, or of the surface found; and for
-    a depth of another size. Raises ValueError for arguments of other kinds.
+    a depth of another size. Raises InvalidInput for arguments of other kinds.
     """
     if mask.ndim != 2 or mask.dtype != bool:
-        raise ValueError(f"the mask must be bool [H, W], got {mask.dtype} {list(mask.shape)}")
+        raise InvalidInput(f"the mask must be bool [H, W], got {mask.dtype} {list(mask.shape)}")
     if probability is not None and probability.shape != mask.shape:
-        raise ValueError(f"the probability is {list(probability.shape)}, the mask {list(mask.shape)}")
+        raise InvalidInput(f"the probability is {list(probability.shape)}, the mask {list(mask.shape)}")
     return _measure(mask, fit_depth(depth, *mask.shape), intrinsics, probability, predicted_iou, min_pixels)
 
 

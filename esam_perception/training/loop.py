@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from esam_perception.errors import InvalidDevice
 from esam_perception.training.muon import Muon, split_weights
 
 CHECKPOINT_SECONDS = 60.0
@@ -28,7 +29,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+            raise InvalidDevice(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
 
     @property
     def half(self) -> bool:

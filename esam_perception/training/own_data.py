@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
+from esam_perception.errors import InvalidInput
 from esam_perception.images.masks import mask_iou
 from esam_perception.matching.checkpoint import load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
@@ -155,11 +156,11 @@ def train_own(
     """Train the profile `base` on the images in `data`; write the profile into `output`; return the figures on the images
     that were held out (see judging.summarise).
 
-    Resumes from the checkpoints in `work_dir`. Raises DatasetError, ProfileError, ValueError.
+    Resumes from the checkpoints in `work_dir`. Raises EsamError (DatasetError, ProfileError, InvalidInput ...).
     """
     images = read_labelled_images(data)
     learning, held_out = split(images, schedule.validation_share)
-    profile, _ = load_profile(base)
+    profile = load_profile(base)
     _claim(work_dir, data, profile, schedule)
     where = f"profile '{profile.name}'"
     phrases = {phrase for image in images for phrase in (*image.phrases, *image.negatives)}
@@ -297,12 +298,12 @@ def _digest(data: Path) -> str:
 
 
 def _claim(work_dir: Path, data: Path, profile: Profile, schedule: Schedule) -> None:
-    """Say in the work directory what it is for; raise ValueError where its checkpoints are of something else."""
+    """Say in the work directory what it is for; raise InvalidInput where its checkpoints are of something else."""
     work_dir.mkdir(parents=True, exist_ok=True)
     run = {"annotations_sha256": _digest(data), "base": profile.name, **dataclasses.asdict(schedule)}
     path = work_dir / "run.json"
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != run:
-        raise ValueError(
+        raise InvalidInput(
             f"{work_dir} holds a run on other data or with other settings; give another --work-dir or delete it"
         )
     path.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")

@@ -25,14 +25,26 @@ def test_the_starter_passes_every_command_on():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
-    if command == "demo":
-        pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    if command == "replay":
+    if command in ("replay", "view"):
         pytest.importorskip("rosbags", reason="rosbags is not installed")
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     text = capsys.readouterr().out
     assert end.value.code == 0 and "usage: esam" in text and "--" in text
+
+
+def test_no_command_imports_ros_before_it_runs():
+    """Help and wrong usage are answered where there is no ROS."""
+    code = """
+import sys
+from esam_perception.commands.dispatcher import COMMANDS, build_parser
+for command in COMMANDS:
+    build_parser(command)
+print(sorted(name for name in sys.modules if name.split(".")[0] in ("rclpy", "sensor_msgs", "std_msgs")
+             or name.startswith(("esam_perception.ros", "esam_perception.msg"))))
+"""
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 
 
 @pytest.mark.parametrize(

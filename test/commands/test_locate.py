@@ -83,3 +83,13 @@ def test_a_wrong_batch_line_is_named(tiny_profile, tmp_path, capsys, line):
     batch.write_text(line)
     assert locate(tiny_profile, tmp_path / "out", "--batch", batch) == 2
     assert "batch.jsonl:1" in capsys.readouterr().err
+
+
+def test_what_the_library_logs_is_a_line_of_the_command(image_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ESAM_HOME", str(tmp_path))
+    for _ in range(2):  # the second start does not say it twice
+        assert (
+            main(["locate", str(image_file), "the red mug", "--device", "cpu", "--output", str(tmp_path / "out")]) == 0
+        )
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("esam locate: model 'auto': blip_base is not fetched")

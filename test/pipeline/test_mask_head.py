@@ -92,7 +92,8 @@ def test_its_weights_count_in_the_checksum_and_are_checked(pipeline, tmp_path, i
     folder = write_tiny_profile(tmp_path, with_mask_head=True)
     plain = tmp_path / "plain"
     plain.mkdir()
-    assert Pipeline.from_profile(str(write_tiny_profile(plain)), "cpu").weights_sha256 != pipeline.weights_sha256
+    other = Pipeline.from_profile(str(write_tiny_profile(plain)), "cpu").provenance
+    assert other.weights_sha256 != pipeline.provenance.weights_sha256
     profile = read_profile(folder)
     (folder / "mask_head.safetensors").rename(folder / "elsewhere")
     with pytest.raises(ProfileError, match="mask_head.safetensors is missing"):

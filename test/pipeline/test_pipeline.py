@@ -1,11 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from esam_perception.errors import InvalidQuery, InvalidThresholds
 from esam_perception.images.masks import bounding_box
 from esam_perception.pipeline.fusion import fuse, min_max
-from esam_perception.pipeline.labels import segment_label
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import PromptingOptions
 from esam_perception.pipeline.regions import find_regions, mask_map
@@ -77,6 +79,76 @@ def test_thresholds_of_query_argument_and_profile_in_this_order(pipeline, image)
     assert pipeline.locate(image, [never], match_threshold=score / 2)[0].verdict is Verdict.NO_MATCH
     unsure = pipeline.locate(image, ["the red mug"], match_threshold=1.0, reject_threshold=score / 2)[0]
     assert unsure.verdict is Verdict.UNSURE and not unsure.segments
+
+
+def test_a_default_never_makes_a_query_impossible_and_arguments_out_of_order_are_errors(pipeline, image):
+    low = Query("the red mug", match_threshold=1e-6)
+    (match,) = pipeline.locate(image, [low], reject_threshold=1.0)  # once a ValueError in every frame
+    assert match.verdict is Verdict.MATCH
+    for queries, match_threshold, reject_threshold in (
+        ([low], 0.3, 0.6),
+        ([Query("the red mug", reject_threshold=0.9)], 0.0, 0.0),
+        ([low], 0.0, 1.5),
+    ):
+        with pytest.raises(ValueError, match="threshold"):
+            pipeline.locate(image, queries, False, match_threshold, reject_threshold)
+
+
+@pytest.mark.parametrize("asked", ["the red mug", Query("the red mug"), ("the red mug",), [Query("the red mug")]])
+def test_one_query_needs_no_list_and_is_never_taken_letter_by_letter(pipeline, image, asked):
+    (expected,) = pipeline.locate(image, ["the red mug"], segment_always=True)
+    for matches in (
+        pipeline.locate(image, asked, segment_always=True),
+        pipeline.locate_timed(image, asked, segment_always=True).matches,
+        pipeline.ask(pipeline.encode(image), asked, segment_always=True),
+    ):
+        (match,) = matches
+        assert match.query == Query("the red mug") and match.itm_logits == expected.itm_logits
+        assert len(match.segments) == len(expected.segments)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"mug", [b"mug"], ["a mug", None], [["a mug"]]])
+def test_what_is_no_query_is_an_error_that_says_what_is(pipeline, image, wrong):
+    encoded = pipeline.encode(image)
+    for call in (pipeline.locate, pipeline.locate_timed, lambda _, asked: pipeline.ask(encoded, asked)):
+        with pytest.raises(InvalidQuery, match="str or a Query"):
+            call(image, wrong)
+
+
+def test_ask_takes_what_locate_takes_and_says_the_same(pipeline, image):
+    encoded = pipeline.encode(image)
+    score = pipeline.locate(image, "the red mug")[0].itm_score
+    for options in (
+        {"match_threshold": score / 2},
+        {"match_threshold": 1.0, "reject_threshold": score / 2},
+        {"match_threshold": 1.0, "reject_threshold": 1.0, "segment_always": True},
+        {"segment_always": True, "region_scores": True},
+    ):
+        (located,), (asked,) = (
+            pipeline.locate(image, "the red mug", **options),
+            pipeline.ask(encoded, "the red mug", **options),
+        )
+        assert asked.verdict is located.verdict and len(asked.segments) == len(located.segments)
+        scores = [[segment.region_score for segment in match.segments] for match in (asked, located)]
+        np.testing.assert_array_equal(*scores)
+        assert all(np.isnan(scores[0])) if "region_scores" not in options else scores[0] and 0 < scores[0][0] < 1
+    for wrong, kind in (
+        ("!!!", InvalidQuery),
+        (Query("a", reject_threshold=0.9, match_threshold=0.5), InvalidThresholds),
+    ):
+        with pytest.raises(kind):
+            pipeline.ask(encoded, wrong)
+
+
+def test_what_holds_arrays_is_equal_to_itself_alone_and_can_be_a_key(pipeline, image):
+    located = pipeline.locate_timed(image, "the red mug", segment_always=True)
+    (match,) = located.matches
+    (segment,) = match.segments[:1]
+    encoded = pipeline.encode(image)
+    for value in (located, match, segment, encoded, encoded.matching, *pipeline.explain(encoded, "a mug")):
+        again = dataclasses.replace(value)
+        assert value == value and value != again and len({value, again}) == 2
+    assert match.query == Query("the red mug") and located.timing == dataclasses.replace(located.timing)
 
 
 def test_the_fused_map_is_what_fusion_says(pipeline, image):
@@ -153,6 +225,27 @@ def test_a_profile_whose_sizes_do_not_fit_its_weights_is_an_error(tiny_profile, 
         Pipeline.from_profile(str(broken), "cpu")
 
 
+@pytest.mark.parametrize(
+    "was, becomes, said",
+    [
+        ("num_attention_heads: 3", "num_attention_heads: 5", "no network has such sizes"),
+        ("num_attention_heads: 3", "num_attention_heads: 0", "no network has such sizes"),
+        ("embed_dim: 32", "embed_dim: -3", "no network has such sizes"),
+        ("patch_size: 16", "patch_size: 0", "patch_size 0 must be 1 or more"),
+    ],
+)
+def test_a_profile_with_sizes_that_no_network_has_is_an_error_in_one_line(tiny_profile, tmp_path, was, becomes, said):
+    import shutil
+
+    broken = shutil.copytree(tiny_profile, tmp_path / "broken")
+    path = broken / "profile.yaml"
+    assert was in path.read_text()
+    path.write_text(path.read_text().replace(was, becomes, 1))
+    with pytest.raises(ProfileError, match=said) as error:
+        Pipeline.from_profile(str(broken), "cpu")
+    assert "\n" not in str(error.value)
+
+
 def test_the_bundled_profile_finds_what_is_there(clip):
     """The trained weights on a recorded frame of a scene they were never trained on."""
     pipeline = Pipeline.from_profile("tabletop", "cpu")
@@ -198,11 +291,3 @@ def test_more_regions_only_add_segments_with_labels_of_their_own(pipeline, image
     for match, only in zip(matches, single.locate(image, TEXTS, segment_always=True)):
         for a, b in zip(match.segments[:1], only.segments):
             np.testing.assert_array_equal(a.mask, b.mask)
-
-
-@given(st.integers(1, 60), st.integers(1, 6))
-def test_labels_are_unique_and_end_before_255(queries, regions):
-    labels = [segment_label(q, rank, queries) for rank in range(regions) for q in range(queries)]
-    given_out = [label for label in labels if label is not None]
-    assert len(set(given_out)) == len(given_out) and min(given_out) == 1 and max(given_out) <= 254
-    assert len(given_out) == min(len(labels), 254)

@@ -51,7 +51,7 @@ def test_both_formats_load_and_answer_alike(published, tmp_path, monkeypatch):
         monkeypatch.setenv("ESAM_HOME", str(tmp_path))
         assert main(["fetch", "blip_base", "--from", str(root / name)]) == 0
         pipeline = Pipeline.from_profile("auto", "cpu")  # auto takes it, now that it is there
-        assert pipeline.profile.name == "blip_base" and not pipeline.warnings
+        assert pipeline.profile.name == "blip_base" and not pipeline.provenance.notes
         (match,) = pipeline.locate(image, ["the red mug"], segment_always=True)
         assert match.gradcam.shape == (24, 24) and match.gradcam.max() == 1
         answers.append(np.concatenate([match.itm_logits, [match.itc_similarity], match.heatmap.ravel()]))

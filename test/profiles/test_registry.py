@@ -9,6 +9,7 @@ from esam_perception.profiles.registry import (
     available_profiles,
     build_config,
     load_profile,
+    notes_on,
     profile_dict,
     read_profile,
 )
@@ -39,14 +40,14 @@ def test_a_profile_survives_writing_and_reading(tiny_profile):
 def test_bundled_profiles_are_readable_and_build():
     assert available_profiles() == ["blip_base", "blip_large", "tabletop"]
     for name in available_profiles():
-        profile, warnings = load_profile(name)
-        assert profile.name == name and not warnings
+        profile = load_profile(name)
+        assert profile.name == name and not notes_on(name, profile)
         build_config(BlipArchitecture, profile.blip, name)
         build_config(EfficientSamConfig, profile.efficient_sam, name)
 
 
 def test_the_bundled_weights_are_whole_and_small(monkeypatch, tmp_path):
-    profile, _ = load_profile("tabletop")
+    profile = load_profile("tabletop")
     assert profile.is_complete
     total = 0
     for weights in (profile.blip_weights, profile.efficient_sam_weights):
@@ -58,9 +59,10 @@ def test_the_bundled_weights_are_whole_and_small(monkeypatch, tmp_path):
 
 def test_auto_falls_back_with_a_warning_that_says_how_to_get_the_other(monkeypatch, tmp_path):
     monkeypatch.setenv("ESAM_HOME", str(tmp_path))
-    profile, warnings = load_profile("auto")
-    assert profile.name == "tabletop"
-    assert len(warnings) == 1 and "esam fetch blip_base" in warnings[0]
+    profile = load_profile("auto")
+    (note,) = notes_on("auto", profile)
+    assert profile.name == "tabletop" and "esam fetch blip_base" in note
+    assert not notes_on("tabletop", profile)  # who asks for it by name knows it
 
 
 @pytest.mark.parametrize(
@@ -94,8 +96,7 @@ def test_unknown_names_and_missing_files_name_the_fix(monkeypatch, tmp_path, pro
     with pytest.raises(ProfileError, match="no profile 'nothing'"):
         load_profile("nothing")
     with pytest.raises(ProfileError, match="esam fetch blip_base"):
-        profile, _ = load_profile("blip_base")
-        profile.find("blip.safetensors")
+        load_profile("blip_base").find("blip.safetensors")
     (profile_dir / "blip.safetensors").unlink()
     assert not read_profile(profile_dir).is_complete
 

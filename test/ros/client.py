@@ -164,7 +164,7 @@ def running_node(
     log: Path,
     parameters: dict,
     kind: type = Client,
-    module: str = "esam_perception.ros.node.node",
+    module: str = "esam_perception.ros.node",
     process: type[Child] | None = None,
 ) -> Iterator[tuple[Client, Child]]:
     """The real node in a process of its own, and a client of that kind, in a domain of their own until the block ends.
@@ -172,7 +172,9 @@ def running_node(
     process: by default a fork, or a Child where PYTHONPATH was changed since, so that other modules are to be imported."""
     process = process or (ForkedChild if os.environ.get("PYTHONPATH") == PYTHONPATH else Child)
     with claimed_domain() as domain_id, ExitStack() as ending:
-        child = process(module, {"device": "cpu", **parameters}, log, own_environment(domain_id))
+        child = process(
+            module, {"device": "cpu", "image": "/camera/image_raw", **parameters}, log, own_environment(domain_id)
+        )
         ending.callback(child.stop)
         client = kind(domain_id)
         ending.callback(client.close)

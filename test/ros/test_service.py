@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from esam_perception import srv
 from esam_perception.contract import to_nanoseconds
 from esam_perception.environment.processes import Child
-from esam_perception.ros.node.node import LAST_INFERENCE_SECONDS
+from esam_perception.ros.node.ending import LIMIT_SECONDS
 from esam_perception.ros.wire.messages import ROS
 from test.ros.forgetful_node import GATE, SLOW, TOO_LARGE
 
@@ -123,7 +123,7 @@ def test_frames_are_kept_for_questions_and_calls_wait_in_a_bounded_queue(
     assert own, "the node holds shared memory of its own while it runs"
     child.signal(signal.SIGINT)
     client.wait(lambda: child.exit_code is not None, "the node to end")
-    assert child.exit_code == 0 and LAST_INFERENCE_SECONDS < 3, child.log_tail(20)
+    assert child.exit_code == 0 and LIMIT_SECONDS < 3, child.log_tail(20)
     assert not own & set(os.listdir("/dev/shm"))
 
 

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.waitable import NumberOfEntities, Waitable
 from std_msgs.msg import String
 
-from esam_perception.ros.node.spinning import spin
+from esam_perception.ros.node.spinning import spin, stop
 from test.ros.client import PATIENCE
 
 
@@ -54,7 +54,7 @@ def node(domain_id):
 def spinning(node) -> threading.Thread:
     executor = MultiThreadedExecutor(num_threads=3, context=node.context)
     executor.add_node(node)
-    thread = threading.Thread(target=spin, args=(executor,), daemon=True)
+    thread = threading.Thread(target=spin, args=(executor, threading.Event()), daemon=True)
     thread.start()
     return thread
 
@@ -88,3 +88,20 @@ def test_subscriptions_that_come_and_go_in_another_thread(node):
     heard.clear()
     node.create_subscription(String, "told", heard.append, 5, callback_group=group)
     wait(lambda: heard, thread)
+
+
+def test_it_returns_when_it_is_told_to(node):
+    """It is told in the middle of nothing, where no timer would wake it."""
+    executor, over = MultiThreadedExecutor(num_threads=2, context=node.context), threading.Event()
+    executor.add_node(node)
+    ticks = []
+    timer = node.create_timer(0.001, lambda: ticks.append(1))
+    thread = threading.Thread(target=spin, args=(executor, over), daemon=True)
+    thread.start()
+    wait(lambda: len(ticks) >= 20, thread)
+    timer.cancel()
+    thread.join(0.2)
+    assert thread.is_alive()
+    stop(executor, over)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()

@@ -2,68 +2,12 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from esam_perception.environment.distro import profile_in_use, transport_environment
 from esam_perception.environment.domains import claimed_domain
 from esam_perception.environment.processes import ros_environment
-from esam_perception.environment.shared_memory import FOLDER, segment_bytes, shortage
 from test.conftest import ROOT
-
-PROFILE = ROOT / "config" / "fastdds.xml"
-MEGABYTE = 1 << 20
-SEGMENT = 32 * MEGABYTE  # of config/fastdds.xml
-
-
-def room(total: int, free: int | None = None):
-    """A statvfs of a /dev/shm of that many bytes."""
-    return lambda folder: SimpleNamespace(
-        f_frsize=4096, f_blocks=total // 4096, f_bavail=(total if free is None else free) // 4096
-    )
-
-
-def test_the_segment_is_the_profiles(tmp_path):
-    assert segment_bytes(PROFILE) == SEGMENT
-    for text in ("", "no XML", "<profiles/>", "<a><segment_size>many</segment_size></a>"):
-        (tmp_path / "other.xml").write_text(text)
-        assert segment_bytes(tmp_path / "other.xml") == 0
-    assert segment_bytes(tmp_path / "nowhere.xml") == 0
-    (tmp_path / "users.xml").write_text('<p xmlns="urn:x"><t><segment_size> 1048576 </segment_size></t></p>')
-    assert segment_bytes(tmp_path / "users.xml") == MEGABYTE
-
-
-def test_dockers_default_is_too_small_and_what_is_advised_is_enough():
-    told = shortage(PROFILE, room(64 * MEGABYTE))
-    assert "/dev/shm has 64 MB" in told and "--shm-size=512m" in told and "--ipc=host" in told and "\n" not in told
-    assert shortage(PROFILE, room(512 * MEGABYTE)) == ""
-
-
-@given(total=st.integers(0, 1 << 36), free=st.integers(0, 1 << 36))
-def test_it_is_said_where_three_segments_do_not_fit_or_not_one_more(total, free):
-    free = min(free, total)
-    pages = [4096 * (size // 4096) for size in (total, free)]
-    assert bool(shortage(PROFILE, room(total, free))) == (pages[0] < 3 * SEGMENT or pages[1] < SEGMENT)
-
-
-def test_no_shared_memory_at_all_is_said_and_no_profile_needs_none():
-    def missing(folder):
-        raise FileNotFoundError(2, "No such file or directory", folder)
-
-    assert f"{FOLDER}: No such file or directory" in shortage(PROFILE, missing)
-    assert shortage("", missing) == ""
-
-
-def test_another_dds_reads_no_such_profile():
-    environment = {"ROS_DISTRO": "kilted", **transport_environment(PROFILE, {"ROS_DISTRO": "kilted"})}
-    assert profile_in_use(environment) == str(PROFILE)
-    for name in ("", "rmw_fastrtps_dynamic_cpp"):  # empty is the default, Fast DDS
-        assert profile_in_use({**environment, "RMW_IMPLEMENTATION": name}) == str(PROFILE)
-    assert profile_in_use({**environment, "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}) == ""
-
 
 CODE = """
 import sys, rclpy
@@ -74,10 +18,7 @@ rclpy.init(args=sys.argv)
 small = lambda folder: SimpleNamespace(f_frsize=4096, f_blocks=16384, f_bavail=16384)
 module.shortage = lambda profile: shortage(profile, small)
 node = module.EsamNode()
-published = []
-node._health.publish = published.append
-node._publish_diagnostics()
-print("warnings:", published[0].warnings)
+print("warnings:", node._state().warnings)
 levels = [int(logger.get_effective_level()) for logger in (node.get_logger(), rclpy.logging.get_logger("rcl"))]
 print("levels:", node.get_logger().name, *levels)
 node.destroy_node()

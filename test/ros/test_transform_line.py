@@ -3,9 +3,6 @@
 import threading
 
 import pytest
-
-pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esam_perception.stream.rotation import QueryRotation
-from esam_perception.stream.slots import FairLock, FrameBuffer
+from esam_perception.stream.slots import FrameBuffer, FrameNotKept
+from esam_perception.stream.turns import FairLock
 from esam_perception.types import Query, Timing
 
 
@@ -21,7 +22,7 @@ def test_the_buffer_holds_the_last_frames_by_their_stamps(stamps, size):
         if stamp in kept:
             assert buffer.at(stamp) == last[stamp]
         else:
-            with pytest.raises(KeyError, match="is not kept"):
+            with pytest.raises(FrameNotKept, match="is not kept"):
                 buffer.at(stamp)
     assert buffer.newest() == (last[kept[-1]] if kept else None)
     buffer.clear()
@@ -32,7 +33,7 @@ def test_the_buffer_says_what_it_keeps():
     buffer = FrameBuffer(2)
     for stamp in (1_500_000_000, 2_000_000_000, 2_500_000_000):
         buffer.put(stamp, stamp)
-    with pytest.raises(KeyError, match=r"stamp 1\.500000000 is not kept; kept are 2 frames from 2\.0+ to 2\.5"):
+    with pytest.raises(FrameNotKept, match=r"stamp 1\.500000000 is not kept; kept are 2 frames from 2\.0+ to 2\.5"):
         buffer.at(1_500_000_000)
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esam_perception.images.masks import bounding_box
+from esam_perception.pipeline.labels import label_table
 from esam_perception.pipeline.regions import masked_crop
 from esam_perception.pipeline.verdict import decide
 from esam_perception.stream.tracking import FORGOTTEN_AFTER, SegmentTracker, VerdictHysteresis, relabelled
@@ -14,8 +15,8 @@ from esam_perception.types import Match, Query, Segment, Verdict
 MUG, BALL = Query("the red mug"), Query("a ball")
 
 
-def segment(x, label=1):
-    mask = np.zeros((48, 64), bool)
+def segment(x, label=1, width=64):
+    mask = np.zeros((48, width), bool)
     mask[10:30, x : x + 12] = True
     return Segment(label, mask, mask.astype(np.float32), 0.9, bounding_box(mask), np.zeros((0, 2), np.float32))
 
@@ -54,16 +55,44 @@ def test_labels_tell_the_query_and_are_free_again_when_a_thing_is_gone_for_long(
     assert labels(tracker.labelled([match(BALL, segment(5))], [BALL])) == [[1]]
 
 
-@given(st.lists(st.lists(st.integers(0, 50), max_size=6, unique=True), min_size=1, max_size=12), st.integers(1, 130))
-def test_labels_are_unique_in_every_frame_and_belong_to_their_query(frames, queries):
+@given(
+    st.lists(st.lists(st.integers(0, 50), max_size=6, unique=True), min_size=1, max_size=24),
+    st.sampled_from([1, 2, 20, 63, 64, 130, 300]),
+)
+def test_every_segment_has_a_label_of_its_query_in_every_frame_as_far_as_there_are_any(frames, queries):
     active = [Query(f"thing {i}") for i in range(queries)]
+    table = dict(label_table(active))
     tracker = SegmentTracker()
     for places in frames:
         found = tracker.labelled([match(query, *map(segment, places)) for query in active[-2:]], active)
         given_labels = [label for row in labels(found) for label in row]
-        assert len(set(given_labels)) == len(given_labels) and all(1 <= label <= 254 for label in given_labels)
-        for query, row in zip(active[-2:], labels(found)):
-            assert all((label - 1) % queries == active.index(query) for label in row)
+        assert len(set(given_labels)) == len(given_labels)
+        for query, row, kept in zip(active[-2:], labels(found), found):
+            assert all(table[label] == query.key for label in row)
+            published = min(len(places), list(table.values()).count(query.key))
+            assert [s.box[0] for s in kept.segments] == places[:published]  # the best ones, in their order
+
+
+@pytest.mark.parametrize("queries", [1, 20, 64])
+def test_a_fast_thing_never_loses_its_segment_to_things_that_are_remembered(queries):
+    active = [Query(f"thing {i}") for i in range(queries)]
+    tracker = SegmentTracker()
+    # never where it was before
+    found = [labels(tracker.labelled([match(active[-1], segment(15 * i, width=640))], active)) for i in range(40)]
+    assert [frame for frame, rows in enumerate(found) if rows == [[]]] == []
+
+
+def test_what_is_missing_for_longest_is_forgotten_first():
+    active = [Query(f"thing {i}") for i in range(64)]
+    tracker = SegmentTracker()
+    # the first query has four labels: 1, 65, 129, 193
+    seen = [labels(tracker.labelled([match(active[0], segment(x))], active)) for x in (0, 13, 26, 39)]
+    assert seen == [[[1]], [[65]], [[129]], [[193]]]
+    # a fifth thing takes the label of the first; the others come back under theirs
+    assert labels(tracker.labelled([match(active[0], segment(52))], active)) == [[1]]
+    assert labels(tracker.labelled([match(active[0], segment(39), segment(13), segment(26))], active)) == [
+        [193, 65, 129]
+    ]
 
 
 def test_a_part_of_the_queries_has_the_labels_of_the_whole():

@@ -59,7 +59,7 @@ def test_the_command_writes_the_profile_in_place_or_elsewhere(tabletop, tmp_path
     copy = tmp_path / "copy"
     assert main(["calibrate", "tabletop", "--scenes", "2", "--output", str(copy)]) == 0
     assert "expected calibration error" in capsys.readouterr().out
-    before = load_profile("tabletop")[0]
+    before = load_profile("tabletop")
     after = read_profile(copy)
     assert after.is_complete and after.verdict.temperature > 0 and "from seed 800000" in after.verdict.source
     assert dataclasses.replace(after, verdict=before.verdict, directory=before.directory) == before

@@ -11,7 +11,8 @@ import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
-from esam_perception.images.files import ImageFileError, read_rgb
+from esam_perception.errors import EsamError
+from esam_perception.images.files import ImageFileError, read_depth, read_rgb
 from esam_perception.ros.cameras.camera import CameraPublishers, spin_camera
 
 CLIP = "clip"
@@ -19,7 +20,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 DEPTH_SUFFIX = ".depth.png"
 
 
-class SourceError(ValueError):
+class SourceError(EsamError):
     """A source that cannot be replayed; the text says why."""
 
 
@@ -53,15 +54,10 @@ def frames_of(source: str, field_of_view: float) -> Iterator[tuple]:
     for file in files:
         try:
             image = read_rgb(file)
+            depth_file = file.with_name(file.stem + DEPTH_SUFFIX)
+            depth = read_depth(depth_file) if depth_file.exists() else None
         except ImageFileError as error:
             raise SourceError(str(error)) from error
-        depth_file = file.with_name(file.stem + DEPTH_SUFFIX)
-        depth = None
-        if depth_file.exists():
-            millimetres = cv2.imread(str(depth_file), cv2.IMREAD_UNCHANGED)
-            if millimetres is None or millimetres.dtype != np.uint16 or millimetres.ndim != 2:
-                raise SourceError(f"{depth_file}: must be a 16-bit grey PNG, in millimetres")
-            depth = millimetres.astype(np.float32) / 1000
         yield image, guessed_matrix(image, field_of_view), depth
 
 
@@ -74,6 +70,8 @@ def _video_frames(path: Path, field_of_view: float) -> Iterator[tuple]:
         while read:
             yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), guessed_matrix(image, field_of_view)
             read, image = video.read()
+    except cv2.error as error:
+        raise SourceError(f"{path}: OpenCV cannot read it: {' '.join(str(error).split())}") from error
     finally:
         video.release()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
+from esam_perception.errors import EsamError, InvalidInput
 from esam_perception.ros.cameras.camera import CameraPublishers, spin_camera
 from esam_perception.tabletop.needs import CANNOT_RENDER_EXIT_CODE, PACKAGES, PACKAGES_HINT, OffscreenGLError
 
-# Whoever started it may show the recorded clip instead.
+if TYPE_CHECKING:
+    from esam_perception.tabletop import Tabletop
 
 
 class SimulatedCamera(Node):
@@ -18,7 +21,7 @@ class SimulatedCamera(Node):
 
     def __init__(self) -> None:
         super().__init__("simulated_camera")
-        self._table = None  # ROS destroys the node also where what follows fails
+        self._table: Tabletop | None = None  # ROS destroys the node also where what follows fails
         for name, default, description in (
             ("seed", 900_000, "which scene; test scenes begin at 900000"),
             ("rate", 5.0, "images a second"),
@@ -30,23 +33,23 @@ class SimulatedCamera(Node):
             self.declare_parameter(name, default, ParameterDescriptor(description=description))
         self._rate = self.get_parameter("rate").value
         if not 0 < self._rate <= 1000:
-            raise ValueError(f"parameter rate must be in 0..1000 images a second, got {self._rate}")
+            raise InvalidInput(f"parameter rate must be in 0..1000 images a second, got {self._rate}")
         self._publishers_of_camera = CameraPublishers(self)
         # not with this module: where its packages are missing main() says so in one line
         from esam_perception.tabletop import Tabletop
 
-        self._table = Tabletop(self.get_parameter("width").value, self.get_parameter("height").value)
+        table = self._table = Tabletop(self.get_parameter("width").value, self.get_parameter("height").value)
         self._frames = 0
-        self.create_timer(1.0 / self._rate, self._publish)
+        self.create_timer(1.0 / self._rate, lambda: self._publish(table))
         self.get_logger().info(f"rendering scene {self.get_parameter('seed').value} at {self._rate:g} Hz")
 
-    def _publish(self) -> None:
+    def _publish(self, table: Tabletop) -> None:
         # frames are counted, not timed: the same seed gives the same sequence on any machine
         seconds = self._frames / self._rate
         period = self.get_parameter("scene_period").value
         seed = self.get_parameter("seed").value + (int(seconds / period) if period > 0 else 0)
         orbit = self.get_parameter("orbit_speed").value * seconds
-        seen = self._table.render(self._table.sample(seed), orbit=orbit)
+        seen = table.render(table.sample(seed), orbit=orbit)
         self._publishers_of_camera.publish(
             seen.image, seen.camera_matrix, seen.depth, seen.instances, seen.truth_json()
         )
@@ -71,6 +74,6 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"simulated_camera: {error.name} is not installed; {PACKAGES_HINT}", file=sys.stderr)
         return CANNOT_RENDER_EXIT_CODE
-    except ValueError as error:
+    except EsamError as error:
         print(f"simulated_camera: {error}", file=sys.stderr)
         return 2

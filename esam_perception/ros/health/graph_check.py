@@ -50,10 +50,11 @@ def check(node, wanted: Wanted) -> list[str]:
 
 def _missing(node, wanted: Wanted) -> str:
     kinds = {wanted.kind, COMPRESSED if wanted.kind == RAW else wanted.kind}
+    own = f"{node.get_fully_qualified_name()}/"
     others = sorted(
         topic
         for topic, types in node.get_topic_names_and_types()
-        if kinds & set(types) and "/esam/" not in topic and node.count_publishers(topic)
+        if kinds & set(types) and not topic.startswith(own) and node.count_publishers(topic)
     )
     there = f"published are {', '.join(others[:5])}" if others else "no such topic is published anywhere"
     return f"{wanted.topic}: nobody publishes it ({there}); set parameter {wanted.parameter}, or start the camera"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from esam_perception.contract import Counts
 from esam_perception.types import Timing
 
 WINDOW = 200
@@ -25,6 +26,7 @@ class Statistics:
         self._lock = threading.Lock()
         self.frames_in = 0
         self.processed = 0
+        self.replaced_frames = 0
         self.dropped_stale = 0
         self.refused: Counter[str] = Counter()
         self.targets = 0
@@ -40,6 +42,16 @@ class Statistics:
         with self._lock:
             self.frames_in += 1
             self.last_frame_in = time.monotonic()
+
+    def listen(self) -> None:
+        """The node waits for images from now on."""
+        with self._lock:
+            self.last_frame_in = time.monotonic()
+
+    def replaced(self) -> None:
+        """A newer frame replaced one before its turn."""
+        with self._lock:
+            self.replaced_frames += 1
 
     def stale(self) -> None:
         """A frame was too old when its turn came."""
@@ -77,10 +89,11 @@ class Statistics:
         """Whether the last error is a fresh one."""
         return time.monotonic() - self._last_problem < RECENT_SECONDS
 
-    def refused_of(self, topic: str) -> int:
-        """How many inputs of a topic were refused."""
+    def counts(self, topic: str, finished: int = 0) -> Counts:
+        """Of the frames of that topic so far. finished: those that are about to be counted."""
         with self._lock:
-            return sum(count for key, count in self.refused.items() if key.startswith(f"{topic}:"))
+            refused = sum(count for key, count in self.refused.items() if key.startswith(f"{topic}:"))
+            return Counts(self.processed + finished, self.replaced_frames + self.dropped_stale, refused)
 
     def values(self) -> dict[str, str]:
         """Everything, as text."""
@@ -91,6 +104,7 @@ class Statistics:
                 "rate_hz": f"{(len(finished) - 1) / span:.2f}" if span > 0 else "0.00",
                 "frames_in": str(self.frames_in),
                 "frames_processed": str(self.processed),
+                "frames_dropped": str(self.replaced_frames + self.dropped_stale),
                 "frames_dropped_stale": str(self.dropped_stale),
                 "refused": str(sum(self.refused.values())),
             }

@@ -1,68 +1,117 @@
-"""`/esam/locate`: any texts about any image, without touching the active queries, while the stream is running."""
+"""`~/locate`: any texts about any image, without touching the active queries, while the stream is running."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from esam_perception import srv
 from esam_perception.contract import to_nanoseconds
+from esam_perception.errors import EsamError
 from esam_perception.images.encodings import RefusedImage
+from esam_perception.ros.node.activation import Activation, ImageMessage
 from esam_perception.ros.wire.messages import ROS
-from esam_perception.stream.query_sets import MAX_QUERIES, parse_query_text
+from esam_perception.stream.query_sets import MAX_QUERIES, parse_texts
+from esam_perception.stream.session import Session
+from esam_perception.stream.turns import NotActive
+from esam_perception.types import FrameResult
 
-TOPIC = "esam/locate"
+TOPIC = "~/locate"
+
+
+class CannotLocate(EsamError):
+    """A call that is not answered; the text says why."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a call is answered with. It takes this once: what the node becomes meanwhile is none of its business."""
+
+    session: Session
+    activation: Activation
 
 
 class LocateService:
     """The service of a node. Calls wait for the pipeline in the order in which they came, `bound` of them at most; what
-    comes beyond is refused at once. Its callbacks block: they must run in a group that lets several run."""
+    comes beyond is refused at once. Its callbacks block: they must run in a group that lets several run.
 
-    def __init__(self, node, bound: int, callback_group) -> None:
-        self._node, self._bound = node, bound
+    serving: what holds at the moment; None while the node is not active. refuse: see EsamNode.refuse."""
+
+    def __init__(
+        self, node: Any, bound: int, callback_group: Any, serving: Callable[[], Serving | None],
+        refuse: Callable[[str, str, str], None],
+    ) -> None:  # fmt: skip
+        self._node, self._bound, self._serving, self._refuse = node, bound, serving, refuse
         self._lock = threading.Lock()
         self._calls = 0
-        node.create_service(srv.Locate, TOPIC, self.answer, callback_group=callback_group)
+        self._name = node.resolve_service_name(TOPIC)
+        self._service = node.create_service(srv.Locate, TOPIC, self.answer, callback_group=callback_group)
 
     def answer(self, request: srv.Locate.Request, response: srv.Locate.Response) -> srv.Locate.Response:
         """Fill the response; whatever is wrong becomes its message and a counter."""
+        with self._node.under_way:
+            return self._try(request, response)
+
+    def _try(self, request: srv.Locate.Request, response: srv.Locate.Response) -> srv.Locate.Response:
         with self._lock:
             self._calls += 1
             busy = self._calls > self._bound
+        reason = "busy" if busy else "refused"
         try:
             if busy:
-                raise ValueError(f"{self._bound} calls are waiting already (parameter locate_queue); ask again later")
+                raise CannotLocate(f"{self._bound} calls are waiting already (parameter locate_queue); ask again later")
             self._answer(request, response)
+        except NotActive as error:
+            response.message, reason = str(error), "not_active"
         except RefusedImage as error:
             response.message = f"{error.reason}: {error}"
-        except KeyError as error:  # of the frame buffer
-            response.message = str(error.args[0])
-        except ValueError as error:  # of the queries
+        except EsamError as error:  # of the texts, the kept frames
             response.message = str(error)
-        except (RuntimeError, MemoryError) as error:  # of the device
-            response.message = f"processing failed: {type(error).__name__}: {error}"
+        except Exception as error:
+            response.message, reason = f"processing failed: {type(error).__name__}: {error}", "processing_failed"
         finally:
             with self._lock:
                 self._calls -= 1
         if response.message:
-            self._node.refuse(TOPIC, "busy" if busy else "refused", response.message)
+            self._refuse(self._name, reason, response.message)
         return response
 
     def _answer(self, request: srv.Locate.Request, response: srv.Locate.Response) -> None:
-        node = self._node
+        serving = self._serving()
+        if serving is None:
+            raise NotActive("the node is not active: activate it first (ros2 lifecycle set)")
+        session, activation = serving.session, serving.activation
         if len(request.texts) > MAX_QUERIES:
-            raise ValueError(f"the request has {len(request.texts)} texts, at most {MAX_QUERIES} are taken")
-        queries = parse_query_text("\n".join(request.texts))
+            raise CannotLocate(f"the request has {len(request.texts)} texts, at most {MAX_QUERIES} are taken")
+        queries = parse_texts(request.texts)
         if not queries:
-            raise ValueError("the request has no texts")
+            raise CannotLocate("the request has no texts")
         message = request.image
-        if not message.data and not message.height:
-            asked = to_nanoseconds(request.stamp)
-            message = node.frames.at(asked) if asked else node.frames.newest()
-            if message is None:
-                raise ValueError("there is no image in the request, and none arrived from the camera yet")
-        image = node.decode(message)
-        located = node.locate(image, queries)
-        if message is not request.image:  # an image of the request has no depth
-            located = node.with_targets(located, message, image.shape[:2])
-        response.result = ROS.match_array(located.matches, located.timing, message.header, node.about())
+        own = bool(message.data or message.height)
+        if not own:
+            message = self._kept(activation, to_nanoseconds(request.stamp), session.options.max_age)
+        # the depth of a stream is not that of an image which somebody sends
+        result = activation.answer(message, session.resolve(queries), session, measure=not own)
+        response.result = self._message(result, message, activation)
         response.success = True
+
+    def _kept(self, activation: Activation, stamp: int, max_age: float) -> ImageMessage:
+        """The kept frame of that stamp, or the newest one for 0. Raises CannotLocate, FrameNotKept."""
+        if stamp:
+            return activation.frames.at(stamp)
+        message = activation.frames.newest()
+        if message is None:
+            raise CannotLocate("there is no image in the request, and none arrived from the camera yet")
+        age = (self._node.get_clock().now().nanoseconds - to_nanoseconds(message.header.stamp)) / 1e9
+        if 0 < max_age < age:
+            raise CannotLocate(
+                f"there is no image in the request, and the camera's newest is {age:.1f} s old (parameter max_age is "
+                f"{max_age:g} s)"
+            )
+        return message
+
+    def _message(self, result: FrameResult, message: ImageMessage, activation: Activation) -> Any:
+        counts = activation.counts()
+        return ROS.match_array(result.matches, result.timing, message.header, result.provenance, counts)

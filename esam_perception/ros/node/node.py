@@ -1,54 +1,49 @@
 """The lifecycle node `esam`: images and queries in, matches, masks and heatmaps out.
 
-Callbacks only store: the newest image goes into a slot, a worker thread takes it out, and nothing ever queues up.
+Everything a frame needs is one immutable Session, which only the callbacks of the default group replace: messages about
+queries, parameters, transitions. Frames and calls of the service take it once.
 """
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import sys
-import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
 
-import numpy as np
-import rclpy
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from esam_perception import msg
-from esam_perception.contract import to_nanoseconds
 from esam_perception.environment.distro import profile_in_use
 from esam_perception.environment.shared_memory import shortage
-from esam_perception.images.encodings import RefusedImage, message_to_rgb
-from esam_perception.profiles.registry import ProfileError
+from esam_perception.errors import EsamError, in_one_line
 from esam_perception.ros.health.graph_check import Wanted
 from esam_perception.ros.health.health import Health, NodeState
 from esam_perception.ros.health.statistics import Statistics
 from esam_perception.ros.node import parameters
-from esam_perception.ros.node.locate_service import LocateService
-from esam_perception.ros.node.outputs import Outputs
-from esam_perception.ros.node.spinning import spin
-from esam_perception.ros.node.targets import Targets
-from esam_perception.ros.node.transitions import RefusesTransitions, destroy_state_machine
+from esam_perception.ros.node.activation import Activation, Surroundings
+from esam_perception.ros.node.depth_input import DepthInput, depth_topics
+from esam_perception.ros.node.ending import WORK_SECONDS
+from esam_perception.ros.node.locate_service import LocateService, Serving
+from esam_perception.ros.node.parameters import BadParameter, Settings
+from esam_perception.ros.node.private import RefusesTransitions, destroy_state_machine
+from esam_perception.ros.wire import qos
 from esam_perception.ros.wire.messages import ROS
+from esam_perception.ros.wire.outputs import Outputs
+from esam_perception.ros.wire.target_outputs import TargetOutputs
 from esam_perception.stream.query_sets import RefusedQuery, parse_query_text, queries_of_message
-from esam_perception.stream.slots import FairLock, FrameBuffer, LatestFrameSlot
-from esam_perception.stream.stream import Stream
-from esam_perception.types import Located, Query
+from esam_perception.stream.query_store import QueryStore, QueryStoreError
+from esam_perception.stream.session import Model, Session
+from esam_perception.stream.turns import NotActive, PipelineTurns
+from esam_perception.types import Query
 
-QUERY_TOPIC, QUERIES_TOPIC = "esam/query", "esam/queries"
-QUERY_QOS = QoSProfile(depth=10)
-# The longest that an end of the node waits for an inference that is under way.
-LAST_INFERENCE_SECONDS = 2.0
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR,
+)  # fmt: skip
 
 
 class EsamNode(RefusesTransitions, LifecycleNode):
@@ -59,365 +54,307 @@ class EsamNode(RefusesTransitions, LifecycleNode):
         transport_problem = shortage(profile_in_use())
         super().__init__("esam")
         # what destroy_node() needs first: ROS calls it also where what follows fails
-        self._slot: LatestFrameSlot | None = None
-        self._worker: threading.Thread | None = None
+        self._session: Session | None = None
+        self._activation: Activation | None = None
         self._ending = False
-        self._image_subscription = None
-        self._targets: Targets | None = None
-        parameters.declare(self)
+        self._settings, wrong = parameters.declare(self)
+        self._wrong_parameters = wrong
         self._statistics = Statistics()
-        self._dropped_before = 0
-        self._pipeline = None
-        self._pipeline_lock = FairLock()
-        self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
-        self._stream = Stream()
-        self._image_qos = QoSProfile(depth=1)
         self._queries: tuple[Query, ...] = ()
+        self._restored = 0
         self._fatal = ""
         self._outputs = Outputs(self)
-        self._targets = Targets(self, self._statistics)
-        self._health = Health(self, self._statistics)
-        self._transport_problems = (transport_problem,) if transport_problem else ()
-        for problem in self._transport_problems:
-            self.get_logger().warning(problem)
-        self.create_subscription(String, QUERY_TOPIC, self._on_query, QUERY_QOS)
-        self.create_subscription(msg.QueryArray, QUERIES_TOPIC, self._on_queries, QUERY_QOS)
+        self._depth = DepthInput(self, self._statistics, TargetOutputs(self, self._statistics))
+        self._health = Health(self, self._statistics, self._state)
+        self._remarks = self._first_remarks(transport_problem)
+        self._query_topic = self._subscribe("~/query", String, lambda message: parse_query_text(message.data))
+        self._queries_topic = self._subscribe("~/queries", msg.QueryArray, queries_of_message)
         # several calls may wait at once, beside everything else
-        self._locate_service = LocateService(self, parameters.value(self, "locate_queue"), ReentrantCallbackGroup())
-        # the machine's clock: under use_sim_time the node's own stands still until somebody publishes /clock
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
-        self._take_queries("parameter queries", lambda: parse_query_text(parameters.value(self, "queries")))
-        if parameters.value(self, "autostart"):
+        self._locate_service = LocateService(
+            self, self._settings.locate_queue, ReentrantCallbackGroup(), self._serving, self.refuse
+        )
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._store = QueryStore.of_node(self.get_fully_qualified_name()) if self._settings.keep_queries else None
+        if not self._restore():
+            self._take_queries("parameter queries", lambda: parse_query_text(self._settings.queries))
+        if self._settings.autostart:
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._starter = self.create_timer(0.0, self._start, clock=steady)
+
+    def _first_remarks(self, transport_problem: str) -> tuple[str, ...]:
+        """What people should know of how this node was started, said once in the log, and in diagnostics for good."""
+        unknown = parameters.unknown_names(self)
+        remarks = [f"parameter {name} is none of this node's and is ignored: is it misspelt?" for name in unknown]
+        remarks += [transport_problem] if transport_problem else []
+        for remark in remarks:
+            self.get_logger().warning(remark)
+        return tuple(remarks)
 
     # lifecycle -------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         """Autostart, once: configure and activate."""
         self._starter.cancel()
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        if self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model."""
+        return self._transition("configure", self._configure, FAILURE, self._free)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the camera and start the worker."""
+        super().on_activate(state)
+        done = self._transition("activate", self._activate, FAILURE, self._stop)
+        if done != SUCCESS:
+            super().on_deactivate(state)
+        return done
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop inference, the service's too; the models stay loaded."""
+        done = self._transition("deactivate", self._stop, ERROR)
+        super().on_deactivate(state)
+        return done
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the models."""
+        return self._transition("cleanup", self._free, ERROR)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """From any state."""
+        return self._transition("shutdown", self._stop_and_free, ERROR)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition failed half-way: back to unconfigured, from where everything can be tried again."""
+        return self._transition("clearing up after an error", self._stop_and_free, FAILURE)
+
+    def _transition(
+        self,
+        name: str,
+        work: Callable[[], None],
+        failed: TransitionCallbackReturn,
+        undo: Callable[[], None] | None = None,
+    ) -> TransitionCallbackReturn:
+        """Do the work of a transition. rclpy swallows what its callbacks raise: here it is said in the log and on
+        /diagnostics, what was half done is undone, and `failed` returned."""
+        try:
+            work()
+        except Exception as error:
+            if self.context.ok():
+                self._fatal = f"{name} failed: {in_one_line(error)}"
+                self.get_logger().error(self._fatal)
+                self._statistics.problem(self._fatal)
+                self._health.soon()
+            if undo is not None:
+                undo()
+            return failed
+        self._fatal = ""
+        return SUCCESS
+
+    def _configure(self) -> None:
+        if self._wrong_parameters:
+            raise BadParameter("; ".join(self._wrong_parameters.values()))
         # torch takes seconds to import: not before it is needed
         import torch
 
         from esam_perception.computing import choose_threads
-        from esam_perception.pipeline.pipeline import Pipeline
+        from esam_perception.pipeline import Pipeline
 
+        settings, log = self._settings, self.get_logger()
         began = time.monotonic()
-        model, device = parameters.value(self, "model"), parameters.value(self, "device")
-        self.get_logger().info(f"loading model '{model}' on device '{device}' ...")
-        torch.set_num_threads(parameters.value(self, "threads") or choose_threads())
-        try:
-            parameters.value(self, "image_transport"), parameters.value(self, "reliability")
-            self._targets.configure()
-            pipeline = Pipeline.from_profile(model, device, parameters.value(self, "precision"))
-            # the first inference allocates and chooses kernels: not on the robot's first frame
-            pipeline.warm_up()
-        except (ProfileError, ValueError, RuntimeError, OSError) as error:
-            self._fail(f"configure failed: {error}")
-            return TransitionCallbackReturn.FAILURE
-        self._fatal = ""
-        for warning in pipeline.warnings:
-            self.get_logger().warning(warning)
-        self._pipeline = pipeline
-        self._take_queries(QUERY_TOPIC, lambda: self._queries)
-        self.get_logger().info(
-            f"model '{pipeline.profile.name}' on {pipeline.device} ({pipeline.precision}, {torch.get_num_threads()} CPU "
+        log.info(f"loading model '{settings.model}' on device '{settings.device}' ...")
+        torch.set_num_threads(settings.threads or choose_threads())
+        self._depth.configure(depth_topics(settings, self, self._image_base(settings)), settings.target_frame)
+        pipeline = Pipeline.from_profile(settings.model, settings.device, settings.precision)
+        # the first inference allocates and chooses kernels: not on the robot's first frame
+        pipeline.warm_up()
+        provenance, profile = pipeline.provenance, pipeline.profile
+        for note in provenance.notes:
+            log.warning(note)
+        model = Model(PipelineTurns(pipeline), provenance, profile.verdict, profile.fusion.alpha)
+        self._session = self._first_session(model)
+        log.info(
+            f"model '{provenance.profile}' on {provenance.device} ({provenance.precision}, {torch.get_num_threads()} CPU "
             f"threads) in {time.monotonic() - began:.1f} s"
         )
-        return TransitionCallbackReturn.SUCCESS
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the camera and start the worker."""
-        reliable = parameters.value(self, "reliability") == "reliable"
-        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        self._image_qos = QoSProfile(depth=1, reliability=policy)
-        kind = CompressedImage if self._compressed else Image
+    def _first_session(self, model: Model) -> Session:
+        """With the queries that came before the model did; those that it cannot take are refused one by one."""
+        session, kept = Session(model, self._settings.options()), []
+        for query in self._queries:
+            try:
+                session.check([query])
+                kept.append(query)
+            except RefusedQuery as error:
+                self.refuse(self._query_topic, error.reason, str(error))
+        if len(kept) < len(self._queries):
+            self._announce(tuple(kept))
+        return session.with_queries(tuple(kept))
+
+    def _activate(self) -> None:
+        settings = self._settings
+        around = Surroundings(self, self._current_session, self.refuse, self._statistics, self._outputs)
         try:
-            self._image_subscription = self.create_subscription(kind, self.image_topic, self._on_image, self._image_qos)
-            self._targets.activate(policy)
+            self._activation = Activation(around, settings, self._image_topic(settings), self._depth)
         except InvalidTopicNameException as error:
-            self._stop()
-            self._fail(f"activate failed: {' '.join(str(error).split())}")
-            return TransitionCallbackReturn.FAILURE
-        super().on_activate(state)
-        self._fatal = ""
-        self.frames = FrameBuffer(parameters.value(self, "frame_buffer"))
-        self._stream = Stream()
-        self._statistics.last_frame_in = time.monotonic()
-        self._slot = LatestFrameSlot()
-        self._worker = threading.Thread(target=self._work, args=(self._slot,), name="inference", daemon=True)
-        self._worker.start()
-        self.get_logger().info(
-            f"active: images from {self._image_subscription.topic_name}, {len(self._queries)} queries"
-        )
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop inference; the models stay loaded."""
-        self._stop()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the models."""
-        self._free()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """From any state."""
-        self._stop()
-        self._free()
-        return TransitionCallbackReturn.SUCCESS
-
-    def _fail(self, text: str) -> None:
-        """A transition that cannot be made: say so in the log and on /diagnostics."""
-        self._fatal = text
-        self.get_logger().error(text)
-        self._statistics.problem(text)
-        self._publish_diagnostics()
+            raise BadParameter(str(error)) from error
+        self._current_session().model.turns.resume()
+        self.get_logger().info(f"active: images from {self._activation.image_topic}, {len(self._queries)} queries")
 
     def _stop(self) -> None:
-        if self._image_subscription is not None:
-            self.destroy_subscription(self._image_subscription)
-            self._image_subscription = None
-        if self._slot is not None:
-            self._slot.close()
-            self._dropped_before += self._slot.dropped
-            self._slot = None
-        if self._worker is not None:
-            # an inference that hangs must not keep the node from ending; the thread is a daemon
-            self._worker.join(LAST_INFERENCE_SECONDS if self._ending else None)
-            self._worker = None
-        if self._targets is not None:
-            self._targets.deactivate()
+        """End what lives while the node is active. Safe to call twice."""
+        activation, self._activation = self._activation, None
+        if self._session is not None and not self._ending:
+            self._session.model.turns.pause()
+        if activation is not None:
+            # an inference that hangs must not keep the node from ending
+            activation.stop(0.0 if self._ending else None)
 
     def _free(self) -> None:
-        with self._pipeline_lock:
-            self._pipeline = None
-        self.frames.clear()
-        self._targets.cleanup()
-        free_memory()
+        session, self._session = self._session, None
+        self._depth.cleanup()
+        if session is not None:
+            session.model.turns.close()
+            from esam_perception.computing import free_memory  # torch, which is loaded by now
+
+            del session
+            free_memory()
+
+    def _stop_and_free(self) -> None:
+        self._stop()
+        self._free()
 
     def destroy_node(self) -> None:
-        """Stop the worker before ROS goes away under it."""
+        """Give the work under way some time, and stop before ROS goes away under it."""
         self._ending = True
+        if self._activation is not None:
+            self._activation.take_no_more()
+        if self._session is not None:
+            self._session.model.turns.refuse()
+        self.under_way.close(WORK_SECONDS)
         self._stop()
         super().destroy_node()
         destroy_state_machine(self)
 
-    @property
-    def is_inferring(self) -> bool:
-        """Whether a thread is still at work in the pipeline."""
-        return self._pipeline_lock.held
+    def _current_session(self) -> Session:
+        if self._session is None:
+            raise NotActive("the node is not configured: no model is loaded")
+        return self._session
 
-    @property
-    def _compressed(self) -> bool:
-        return parameters.value(self, "image_transport") == "compressed"
+    def _serving(self) -> Serving | None:
+        session, activation = self._session, self._activation
+        return Serving(session, activation) if session and activation else None
 
-    @property
-    def image_topic(self) -> str:
+    def _image_base(self, settings: Settings) -> str:
+        """The topic of the images, without /compressed."""
+        return str(self.resolve_topic_name(settings.image or "image"))
+
+    def _image_topic(self, settings: Settings) -> str:
         """The topic that is subscribed to."""
-        return parameters.value(self, "image") + ("/compressed" if self._compressed else "")
+        return self._image_base(settings) + ("/compressed" if settings.image_transport == "compressed" else "")
 
-    # inputs ----------------------------------------------------------------------------------------------------
+    # queries and parameters ------------------------------------------------------------------------------------
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self._statistics.frame_in()
-        self.frames.put(to_nanoseconds(message.header.stamp), message)
-        self._targets.image_came(message.header)
-        if self._slot is not None:
-            self._slot.put(message)
+    def _subscribe(self, name: str, kind: type, parse: Callable[..., tuple[Query, ...]]) -> str:
+        """Take the active queries from a topic; returns its full name."""
+        topic = str(self.resolve_topic_name(name))
+        self.create_subscription(
+            kind, name, lambda message: self._take_queries(topic, lambda: parse(message)), qos.QUERY
+        )
+        return topic
 
-    def _on_query(self, message: String) -> None:
-        self._take_queries(QUERY_TOPIC, lambda: parse_query_text(message.data))
-
-    def _on_queries(self, message: msg.QueryArray) -> None:
-        self._take_queries(QUERIES_TOPIC, lambda: queries_of_message(message))
-
-    def _take_queries(self, topic: str, parse) -> None:
+    def _take_queries(self, topic: str, parse: Callable[[], tuple[Query, ...]]) -> None:
         """Replace the active queries by what `parse` returns; what it refuses leaves them as they are."""
         try:
             queries = parse()
-            for query in queries if self._pipeline else ():
-                self._pipeline.check_text(query.text)
+            if self._session is not None:
+                self._session.check(queries)
+                self._session = self._session.with_queries(queries)
         except RefusedQuery as error:
             self.refuse(topic, error.reason, str(error))
             return
-        except ValueError as error:
-            self.refuse(topic, "no_words", str(error))
-            return
+        self._announce(queries)
+
+    def _restore(self) -> bool:
+        """Take up the queries that this node had when it died. Returns whether any set was kept."""
+        try:
+            queries = self._store.load() if self._store else None
+        except QueryStoreError as error:
+            self.refuse("keep_queries", error.reason, str(error))
+            return False
+        if queries is None:
+            return False
+        self.get_logger().info(f"restored {len(queries)} active queries, which were kept when the node ended")
+        self._announce(queries)
+        self._restored = len(queries)
+        return True
+
+    def _announce(self, queries: tuple[Query, ...]) -> None:
+        """These are the active queries from now on."""
+        news = queries != self._queries
         self._queries = queries
-        now = self.get_clock().now().nanoseconds
-        regions = self._pipeline.profile.prompting.max_regions if self._pipeline else 1
-        self._outputs.publish_queries(queries, regions, ROS.header(now, ""))
-        self.get_logger().info(f"{len(queries)} active queries: {'; '.join(query.text for query in queries)[:200]}")
+        self._restored = 0
+        try:
+            if self._store:
+                self._store.save(queries)
+        except QueryStoreError as error:
+            self.refuse("keep_queries", error.reason, str(error))
+        self._outputs.publish_queries(queries, ROS.header(self.get_clock().now().nanoseconds, ""))
+        if news:
+            texts = "; ".join(query.text for query in queries)[:200]
+            self.get_logger().info(f"{len(queries)} active queries: {texts}", throttle_duration_sec=1.0)
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Take a change whole, or refuse it whole with a reason."""
+        values = {change.name: change.value for change in changes}
+        try:
+            settings = self._settings.changed(values)
+            parameters.check_time(values, self._session is not None, self._activation is not None)
+            queries = parse_query_text(settings.queries) if "queries" in values else self._queries
+            session = self._session
+            if session is not None:
+                session = Session(session.model, settings.options(), queries)
+                session.check(queries)
+        except EsamError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._settings, self._session = settings, session
+        for name in values:
+            self._wrong_parameters.pop(name, None)
+        if "queries" in values:
+            self._announce(queries)
+        return SetParametersResult(successful=True)
 
     def refuse(self, topic: str, reason: str, detail: str) -> None:
-        """Count it, say it on /diagnostics at once, and in the log once a second at most."""
+        """Count it, say it on /diagnostics soon, and in the log once a second at most. Any thread; never raises."""
+        topic = topic.removeprefix(self.get_namespace().rstrip("/") + "/") if self._is_own(topic) else topic
         self._statistics.refuse(topic, reason, detail)
-        self.get_logger().warning(f"refused: {topic}: {reason}: {detail}", throttle_duration_sec=1.0)
-        self._publish_diagnostics()
+        self._health.soon()
+        try:
+            self.get_logger().warning(f"refused: {topic}: {reason}: {detail}", throttle_duration_sec=1.0)
+        except RuntimeError:  # of a node that is being destroyed; counted it is
+            pass
 
-    # work ------------------------------------------------------------------------------------------------------
-
-    def _work(self, slot: LatestFrameSlot) -> None:
-        while (message := slot.take()) is not None:
-            try:
-                self._process(message)
-            except RefusedImage as error:
-                self.refuse(self.image_topic, error.reason, str(error))
-            except Exception as error:
-                reason = "processing_failed"
-                if is_out_of_memory(error):
-                    # the next frame may fit, once what this one held is given back
-                    error.__traceback__ = None
-                    free_memory()
-                    reason = "out_of_memory"
-                self.refuse(self.image_topic, reason, f"{type(error).__name__}: {error}")
-
-    def _process(self, message: Image | CompressedImage) -> None:
-        stamp = to_nanoseconds(message.header.stamp)
-        age = (self.get_clock().now().nanoseconds - stamp) / 1e6
-        max_age = parameters.value(self, "max_age")
-        if max_age > 0 and age > 1000 * max_age:
-            self._statistics.stale()
-            return
-        self._targets.want("work", message.header)
-        began = time.perf_counter()
-        image = self.decode(message)
-        converted = 1000 * (time.perf_counter() - began)
-        active, budget = self._queries, parameters.value(self, "frame_budget")
-        asked = self._stream.questions(active, budget, parameters.value(self, "hysteresis"), self._thresholds)
-        located = self._stream.answers(self.locate(image, asked), active, parameters.value(self, "stable_labels"))
-        measured = self._targets.measure(located, message.header, image.shape[:2])
-        located = measured.located
-        timing = replace(
-            located.timing,
-            age_at_start=age,
-            preprocess=located.timing.preprocess + converted,
-            total=located.timing.total + converted,
-        )
-        self._stream.note(timing, len(asked), len(active), budget)
-        quality, alpha = parameters.value(self, "jpeg_quality"), self._pipeline.profile.fusion.alpha
-        header = message.header
-        self._targets.publish(measured, header, image.shape[:2])
-        timing = self._outputs.publish(
-            image, replace(located, timing=timing), header, alpha, quality, self.about(processed=1)
-        )
-        self._statistics.done(timing)
-
-    def _thresholds(self, query: Query) -> tuple[float, float]:
-        defaults = (parameters.value(self, "match_threshold"), parameters.value(self, "reject_threshold"))
-        return self._pipeline.thresholds(query, *defaults)
-
-    def locate(self, image: np.ndarray, queries: tuple[Query, ...]) -> Located:
-        """Ask the pipeline, when it is this caller's turn. image: uint8 [H, W, 3] RGB. Raises ValueError where no model is
-        loaded, and as Pipeline.locate_timed."""
-        with self._pipeline_lock:
-            if self._pipeline is None:
-                raise ValueError("the node is not configured: no model is loaded")
-            return self._pipeline.locate_timed(
-                image,
-                queries,
-                segment_always=parameters.value(self, "segment_always"),
-                match_threshold=parameters.value(self, "match_threshold"),
-                reject_threshold=parameters.value(self, "reject_threshold"),
-                region_scores=parameters.value(self, "region_scores"),
-            )
-
-    def about(self, processed: int = 0) -> dict:
-        """The fields of MatchArray that describe the node. processed: frames about to be counted."""
-        return {
-            "profile": self._pipeline.profile.name,
-            "weights_sha256": self._pipeline.weights_sha256,
-            "frames_processed": self._statistics.processed + processed,
-            "frames_dropped": self.frames_dropped,
-            "frames_refused": self._statistics.refused_of(self.image_topic),
-        }
-
-    @property
-    def frames_dropped(self) -> int:
-        """Frames that a newer one replaced, and frames that were too old."""
-        waiting = self._slot.dropped if self._slot is not None else 0
-        return self._dropped_before + waiting + self._statistics.dropped_stale
-
-    def with_targets(self, located: Located, message: Image | CompressedImage, size: tuple[int, int]) -> Located:
-        """The same with 3D targets from the depth of that frame's stamp. size: (height, width) of its image."""
-        return self._targets.measure(located, message.header, size).located
-
-    def decode(self, message: Image | CompressedImage) -> np.ndarray:
-        """uint8 [H, W, 3] RGB of either kind of image message. Raises RefusedImage."""
-        return message_to_rgb(message)
+    def _is_own(self, topic: str) -> bool:
+        return topic.startswith(f"{self.get_fully_qualified_name()}/")
 
     # diagnostics -----------------------------------------------------------------------------------------------
 
-    def _publish_diagnostics(self) -> None:
-        pipeline = self._pipeline
-        self._health.publish(
-            NodeState(
-                fatal=self._fatal,
-                active=self._slot is not None,
-                image_topic=self.image_topic,
-                model=pipeline.profile.name if pipeline else "none",
-                device=str(pipeline.device) if pipeline else "none",
-                warnings=(*self._transport_problems, *(pipeline.warnings if pipeline else ())),
-                queries=len(self._queries),
-                frames_dropped=self.frames_dropped,
-                degradation=self._stream.degradation,
-                wanted=self._subscriptions_wanted(),
-            )
+    def _state(self) -> NodeState:
+        session, activation = self._session, self._activation
+        provenance = session.model.provenance if session else None
+        return NodeState(
+            fatal=self._fatal,
+            active=activation is not None,
+            image_topic=self._image_topic(self._settings),
+            model=provenance.profile if provenance else "none",
+            device=provenance.device if provenance else "none",
+            warnings=(*self._remarks, *(provenance.notes if provenance else ())),
+            queries=len(self._queries),
+            restored=self._restored,
+            degradation=activation.degradation if activation else "none",
+            wanted=[
+                Wanted(self._query_topic, "std_msgs/msg/String", qos.QUERY),
+                Wanted(self._queries_topic, "esam_perception/msg/QueryArray", qos.QUERY),
+                *(activation.wanted if activation else ()),
+            ],
         )
-
-    def _subscriptions_wanted(self) -> list[Wanted]:
-        wanted = [
-            Wanted(self.resolve_topic_name(QUERY_TOPIC), "std_msgs/msg/String", QUERY_QOS),
-            Wanted(self.resolve_topic_name(QUERIES_TOPIC), "esam_perception/msg/QueryArray", QUERY_QOS),
-        ]
-        if self._image_subscription is not None:
-            kind = "sensor_msgs/msg/CompressedImage" if self._compressed else "sensor_msgs/msg/Image"
-            topic = self._image_subscription.topic_name
-            wanted.append(Wanted(topic, kind, self._image_qos, "image", must=True))
-        return [*wanted, *self._targets.wanted]
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the host's or the GPU's memory ran out."""
-    import torch
-
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-
-
-def free_memory() -> None:
-    """Give back what nobody refers to any more, on the GPU too."""
-    gc.collect()
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted."""
-    rclpy.init(args=args)
-    node = EsamNode()
-    # one thread for everything that must stay in order, one for each call of /esam/locate that may wait
-    executor = MultiThreadedExecutor(num_threads=2 + parameters.value(node, "locate_queue"))
-    executor.add_node(node)
-    try:
-        spin(executor)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        # launch and a terminal may both send SIGINT: the second must not break the first one's clean end
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        node.destroy_node()
-        rclpy.try_shutdown()
-    if node.is_inferring:
-        # Python would wait for the thread; ROS has ended cleanly, and whoever sent SIGINT does not wait
-        sys.stderr.flush()
-        os._exit(0)
-    return 0

@@ -6,32 +6,26 @@ import json
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from esam_perception import msg
 from esam_perception.contract import to_nanoseconds
-from esam_perception.images.encodings import image_to_rgb
+from esam_perception.images.encodings import image_to_rgb, plane
 from esam_perception.images.masks import mask_iou
+from esam_perception.ros.wire import qos
 from esam_perception.types import Match, Query, Segment, Verdict
 
 KEPT_FRAMES = 60
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def plane(message: Image) -> np.ndarray:
-    """A mono8 or 32FC1 image without row padding as [H, W]."""
-    kind = np.float32 if message.encoding == "32FC1" else np.uint8
-    return np.frombuffer(message.data, kind).reshape(message.height, message.width)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeenFrame:
     """A result with the image it is about. instances: the truth, where it is known."""
 
@@ -77,18 +71,17 @@ class Listener:
         self._images: OrderedDict[int, Image] = OrderedDict()
         self._instances: OrderedDict[int, Image] = OrderedDict()
         self._results: OrderedDict[int, tuple[msg.MatchArray, float]] = OrderedDict()
-        self.scene: dict | None = None
+        self.scene: dict[str, Any] | None = None
         self.image_count = 0
         self.fatal = ""
-        images = QoSProfile(depth=5)
-        self._node.create_subscription(Image, "camera/image_raw", self._on_image, images)
+        self._node.create_subscription(Image, "camera/image_raw", self._on_image, qos.RELIABLE)
         self._node.create_subscription(
-            Image, "camera/truth/instances", lambda m: self._keep(self._instances, m), images
+            Image, "camera/truth/instances", lambda m: self._keep(self._instances, m), qos.RELIABLE
         )
-        self._node.create_subscription(String, "camera/truth/scene", self._on_scene, LATCHED)
+        self._node.create_subscription(String, "camera/truth/scene", self._on_scene, qos.LATCHED)
         self._node.create_subscription(msg.MatchArray, "esam/matches", self._on_matches, 10)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._queries = self._node.create_publisher(String, "esam/query", 10)
+        self._queries = self._node.create_publisher(String, "esam/query", qos.QUERY)
 
     def close(self) -> None:
         """Leave ROS."""
@@ -123,12 +116,7 @@ class Listener:
                 frames.append(SeenFrame(array, image_to_rgb(self._images[stamp]), instances, latency))
         return frames
 
-    @staticmethod
-    def verdict_name(match: msg.Match) -> str:
-        """MATCH, UNSURE or NO_MATCH."""
-        return Verdict(match.verdict).name
-
-    def _keep(self, kept: OrderedDict, message: Image) -> None:
+    def _keep(self, kept: OrderedDict[int, Image], message: Image) -> None:
         kept[to_nanoseconds(message.header.stamp)] = message
         while len(kept) > KEPT_FRAMES:
             kept.popitem(last=False)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from esam_perception.errors import EsamError
 from esam_perception.targets.measure import transformed
 from esam_perception.types import Target3D
 
 
-class NoTransform(ValueError):
+class NoTransform(EsamError):
     """Targets cannot be brought to the frame that was asked for; the text says why. may_come: whether TF may know it later."""
 
     def __init__(self, detail: str, may_come: bool = False) -> None:

@@ -34,7 +34,7 @@ class PhraseMixture:
     contradicted: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhraseBatch:
     """images uint8 [B, h, w, 3]; texts: N = B * P of them, P in a row an image; match int64 [N]; masks float32
     [N, 4 g, 4 g] (share of each quarter patch that is covered by what the phrase names; 0 for false ones); category,

@@ -10,12 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from esam_perception.errors import EsamError
 from esam_perception.images.files import ImageFileError, read_rgb
 
 ANNOTATIONS = "annotations.json"
 
 
-class DatasetError(ValueError):
+class DatasetError(EsamError):
     """A folder of labelled images that cannot be used; the text names the file, the entry and what is wrong."""
 
 

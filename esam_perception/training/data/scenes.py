@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from esam_perception.errors import InvalidInput
 from esam_perception.tabletop import Tabletop, TabletopObject
 from esam_perception.tabletop.scene import SCENES_PER_WORLD
 
@@ -60,10 +61,10 @@ def _render_shard(job: tuple[str, int]) -> int:
 def build_cache(folder: Path, first_seed: int, scenes: int, processes: int | None = None) -> None:
     """Render the shards of `first_seed ... + scenes` that are not in `folder` yet, on all cores.
 
-    Raises ValueError where the range is not made of whole shards, OffscreenGLError where nothing can be rendered.
+    Raises InvalidInput where the range is not made of whole shards, OffscreenGLError where nothing can be rendered.
     """
     if first_seed % SHARD or scenes % SHARD:
-        raise ValueError(f"seeds come in blocks of {SHARD}: first seed {first_seed}, scenes {scenes}")
+        raise InvalidInput(f"seeds come in blocks of {SHARD}: first seed {first_seed}, scenes {scenes}")
     folder.mkdir(parents=True, exist_ok=True)
     wanted = range(first_seed, first_seed + scenes, SHARD)
     missing = [first for first in wanted if not all(path.exists() for path in _shard_files(folder, first))]

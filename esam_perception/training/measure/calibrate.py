@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from esam_perception.errors import EsamError, InvalidInput
 from esam_perception.pipeline.verdict import VerdictOptions, confidence
-from esam_perception.profiles.registry import Profile, ProfileError, write_profile
+from esam_perception.profiles.registry import Profile, write_profile
 from esam_perception.training.measure.judging import Judged, calibration
 
 # A wrong "yes" costs a robot more than a "not sure".
@@ -32,12 +33,12 @@ def fit_scaling(scores: Sequence[float], true: Sequence[bool]) -> tuple[float, f
     """(temperature, bias) of Platt's scaling (Platt 1999): the pair that makes `sigmoid(difference / temperature + bias)`
     most likely, with his smoothed targets, so that a clean separation does not end in certainty.
 
-    Raises ValueError where there are no true or no false ones, or where true ones score lower than false ones.
+    Raises InvalidInput where there are no true or no false ones, or where true ones score lower than false ones.
     """
     positives = int(np.sum(true))
     negatives = len(true) - positives
     if not positives or not negatives:
-        raise ValueError("a calibration needs true and false phrases")
+        raise InvalidInput("a calibration needs true and false phrases")
     difference = torch.from_numpy(log_odds(scores))
     wanted = np.where(true, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     target = torch.from_numpy(wanted)
@@ -53,7 +54,7 @@ def fit_scaling(scores: Sequence[float], true: Sequence[bool]) -> tuple[float, f
 
     optimizer.step(loss)
     if not slope.item() > 0:
-        raise ValueError("false phrases score higher than true ones: nothing to calibrate")
+        raise InvalidInput("false phrases score higher than true ones: nothing to calibrate")
     return 1 / slope.item(), bias.item()
 
 
@@ -65,7 +66,7 @@ def fit_verdict(
 ) -> VerdictOptions:
     """Thresholds and calibration out of phrases that were judged: MATCH from the score on that a share of
     `false_accepted` of the false phrases reach, NO_MATCH below the score that `true_rejected` of the true ones stay under.
-    Raises ValueError as `fit_scaling`."""
+    Raises InvalidInput as `fit_scaling`."""
     temperature, bias = fit_scaling([item.score for item in judged], [item.true for item in judged])
     false = np.array([item.score for item in judged if not item.true])
     true = np.array([item.score for item in judged if item.true])
@@ -108,14 +109,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         for name in ("false_accepts", "false_rejects"):
             if not 0 < getattr(args, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must lie between 0 and 1")
+                raise InvalidInput(f"--{name.replace('_', '-')} must lie between 0 and 1")
         pipeline = Pipeline.from_profile(args.profile, args.device)
         judged, where = _judge(args, pipeline)
         verdict = fit_verdict(judged, where, args.false_accepts, args.false_rejects)
         verdict = dataclasses.replace(verdict, region_window=pipeline.profile.verdict.region_window)
         profile = dataclasses.replace(pipeline.profile, verdict=verdict)
         profile = save_profile(profile, args.output)
-    except (ProfileError, OffscreenGLError, ValueError, OSError) as error:
+    except (EsamError, OffscreenGLError, OSError) as error:
         print(f"esam calibrate: {error}", file=sys.stderr)
         return 1
     accepted = np.mean([item.score >= verdict.match_threshold for item in judged if item.true])

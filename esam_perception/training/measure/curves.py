@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from esam_perception.errors import InvalidInput
+
 LOSSES, QUALITY = "losses", "quality"
 # what is not a loss: shares and IoU, 0..1
 QUALITIES = ("accuracy", "category_accuracy", "iou", "best_iou")
@@ -24,10 +26,10 @@ def read_curve(path: Path) -> dict[str, list[float]]:
 
 def write_curves(folder: Path, output: Path) -> dict[str, dict]:
     """Every stage's curve of a work directory as `output`/curves.json and curves.png; returns what the JSON holds, the
-    columns (see read_curve) by stage. Raises ValueError where there are no logs."""
+    columns (see read_curve) by stage. Raises InvalidInput where there are no logs."""
     curves = {path.stem: read_curve(path) for path in sorted(folder.glob("*.jsonl"))}
     if not curves:
-        raise ValueError(f"{folder}: holds no logs of training stages (*.jsonl)")
+        raise InvalidInput(f"{folder}: holds no logs of training stages (*.jsonl)")
     output.mkdir(parents=True, exist_ok=True)
     (output / "curves.json").write_text(json.dumps(curves) + "\n", encoding="utf-8")
     _draw(curves, output / "curves.png")

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from esam_perception.errors import EsamError
 from esam_perception.tabletop import OffscreenGLError, Tabletop
 from esam_perception.training.measure.judging import Judged, judge, summarise, table
 
@@ -40,7 +41,6 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from esam_perception.pipeline.pipeline import Pipeline
-    from esam_perception.profiles.registry import ProfileError
 
     torch.set_num_threads(args.threads)
     try:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         if args.targets:
             return _measure_targets(args, pipeline, seeds)
         judged = evaluate(pipeline, seeds)
-    except (ProfileError, OffscreenGLError, ValueError) as error:
+    except (EsamError, OffscreenGLError) as error:
         print(f"esam evaluate: {error}", file=sys.stderr)
         return 1
     figures = summarise(judged)
@@ -80,13 +80,13 @@ def _measure_targets(args: argparse.Namespace, pipeline, seeds: range) -> int:
 
 def _report(args: argparse.Namespace, pipeline, text: str, figures: dict) -> None:
     """Print the table under a line that says what was measured; write the figures where the user wants them."""
-    print(f"profile '{pipeline.profile.name}' ({pipeline.weights_sha256[:12]}), {args.scenes} scenes from seed {args.seed}, "
+    print(f"profile '{pipeline.profile.name}' ({pipeline.provenance.weights_sha256[:12]}), {args.scenes} scenes from seed {args.seed}, "
           f"{SIZE[0]}x{SIZE[1]}, {pipeline.device}\n")  # fmt: skip
     print(text)
     if args.output:
         about = {
             "profile": pipeline.profile.name,
-            "weights_sha256": pipeline.weights_sha256,
+            "weights_sha256": pipeline.provenance.weights_sha256,
             "scenes": args.scenes,
             "seed": args.seed,
         }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from esam_perception.errors import InvalidOptions
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.pipeline.fusion import min_max
 from esam_perception.pipeline.mask_head import TextMaskHead, read_masks
@@ -24,9 +25,9 @@ class HeatPrompts:
 
     def __init__(self, matcher: BlipMatcher, options: PromptingOptions, mask_head: TextMaskHead | None = None) -> None:
         if options.kind == "box":
-            raise ValueError("boxes alone do not say which thing they are about: prompts need points")
+            raise InvalidOptions("boxes alone do not say which thing they are about: prompts need points")
         if options.source != "gradcam" and mask_head is None:
-            raise ValueError(f"prompts from {options.source!r} need a mask_head")
+            raise InvalidOptions(f"prompts from {options.source!r} need a mask_head")
         self._matcher, self._options, self._mask_head = matcher, options, mask_head
 
     def draw(

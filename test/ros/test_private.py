@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from esam_perception.ros.node import transitions
+from esam_perception.ros.node import private
 
 
 def test_the_state_machine_is_given_back_where_rclpy_has_it():
     done = []
-    transitions.destroy_state_machine(
+    private.destroy_state_machine(
         SimpleNamespace(_state_machine=SimpleNamespace(destroy_when_not_in_use=lambda: done.append(1)))
     )
     assert done == [1]
@@ -20,4 +20,4 @@ def test_the_state_machine_is_given_back_where_rclpy_has_it():
         SimpleNamespace(_state_machine=None),
         SimpleNamespace(_state_machine=SimpleNamespace()),
     ):
-        transitions.destroy_state_machine(other)
+        private.destroy_state_machine(other)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from geometry_msgs.msg import PoseArray
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
 from esam_perception.ros.health.statistics import Statistics
-from esam_perception.ros.node import parameters
 from esam_perception.ros.wire import target_messages
+from esam_perception.ros.wire.qos import RELIABLE
 from esam_perception.ros.wire.target_messages import Shown, shown_targets
 from esam_perception.ros.wire.transform_line import TransformLine
 from esam_perception.ros.wire.transforms import NoTransform, TargetTransform
-from esam_perception.types import Located
+from esam_perception.types import Match
 
-RELIABLE = QoSProfile(depth=5)
 LOG_SECONDS = 5.0
 
 
@@ -37,11 +36,11 @@ class TargetOutputs:
         self._node, self._statistics = node, statistics
         self._transform: TargetTransform | None = None
         self._line = TransformLine(self._in_target_frame, self._publish_in_target_frame)
-        self._poses = node.create_lifecycle_publisher(PoseArray, "esam/target_poses", RELIABLE)
-        self._points = node.create_lifecycle_publisher(PointCloud2, "esam/points", RELIABLE)
+        self._poses = node.create_lifecycle_publisher(PoseArray, "~/target_poses", RELIABLE)
+        self._points = node.create_lifecycle_publisher(PointCloud2, "~/points", RELIABLE)
         self._markers = None
         if target_messages.MarkerArray is not None:
-            self._markers = node.create_lifecycle_publisher(target_messages.MarkerArray, "esam/targets", RELIABLE)
+            self._markers = node.create_lifecycle_publisher(target_messages.MarkerArray, "~/targets", RELIABLE)
 
     # lifecycle -------------------------------------------------------------------------------------------------
 
@@ -67,16 +66,16 @@ class TargetOutputs:
 
     # work ------------------------------------------------------------------------------------------------------
 
-    def publish(self, located: Located, header: Header) -> None:
+    def publish(self, matches: Sequence[Match], header: Header, tf_wait: float) -> None:
         """Markers and poses of an image: at once where no target frame is set; else behind those of the images before it, when
         TF tells, or after `tf_wait` seconds. Never waits itself."""
         if not (_heard(self._markers) or _heard(self._poses)):
             return
-        frame = ShownFrame(shown_targets(located.matches), header)
+        frame = ShownFrame(shown_targets(matches), header)
         if self._transform is None:
             self._publish(frame)
         else:
-            self._line.put(frame, parameters.value(self._node, "tf_wait"))
+            self._line.put(frame, tf_wait)
 
     def publish_points(self, make_points, header: Header) -> None:
         """The cloud of an image. make_points: a function to float32 [H, W, 3], called where somebody listens."""
