@@ -9,8 +9,9 @@ the official model does. Prompts are drawn and maps are fused by the package's o
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,9 +99,12 @@ class Naive:
         kept: list[Tensor] = []
         # LAVIS keeps the probabilities of the layer and their gradient in hooks
         attention = model.text_encoder.encoder.layer[architecture.gradcam_layer].crossattention.self
-        hook = attention.dropout.register_forward_pre_hook(
-            lambda _, args: (args[0].retain_grad(), kept.append(args[0]))[0]
-        )
+
+        def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            args[0].retain_grad()
+            kept.append(args[0])
+
+        hook = attention.dropout.register_forward_pre_hook(keep)
         try:
             hidden = model.text_encoder(
                 ids, attention_mask=mask, encoder_hidden_states=embeds, encoder_attention_mask=seen, is_decoder=False
@@ -110,14 +114,18 @@ class Naive:
         logits = model.itm_head(hidden[:, 0])
         logits[:, 1].sum().backward()
         (probabilities,) = kept
+        assert probabilities.grad is not None  # kept by the hook
         cam = probabilities[..., 1:] * probabilities.grad[..., 1:].clamp_min(0) * mask[:, None, :, None]
         cam = cam.mean(1)[0, 1:-1].mean(0).view(architecture.grid, architecture.grid)
         return logits[0].detach().cpu().numpy(), fusion.min_max(cam.detach().cpu().numpy())
 
     @torch.no_grad()
-    def _decode(self, embeddings: Tensor, heat: np.ndarray, size: tuple[int, int]):
+    def _decode(
+        self, embeddings: Tensor, heat: np.ndarray, size: tuple[int, int]
+    ) -> tuple[list[RegionMask], list[np.ndarray]]:
         options = self._pipeline.profile
-        regions, masks = [], []
+        regions: list[RegionMask] = []
+        masks: list[np.ndarray] = []
         for prompt in make_prompts(heat, size, options.prompting):
             points, labels = torch.from_numpy(prompt.points)[None, None], torch.from_numpy(prompt.labels)[None, None]
             logits, predicted = self._segmenter.decode(embeddings, points, labels, size)
@@ -141,15 +149,18 @@ def _encode(segmenter: EfficientSam, images: Tensor) -> Tensor:
     x = encoder.patch_embed((images - segmenter.pixel_mean) / segmenter.pixel_std)
     batch, width, rows, columns = x.shape
     x = (x + encoder.positions(rows, columns)).flatten(2).transpose(1, 2)
-    for block in encoder.blocks:
+    blocks: Iterable[Any] = encoder.blocks
+    for block in blocks:
         x = x + _attention(block.attn, block.norm1(x))
         x = x + block.mlp(block.norm2(x))
-    return encoder.neck(x.transpose(1, 2).reshape(batch, width, rows, columns))
+    embeddings: Tensor = encoder.neck(x.transpose(1, 2).reshape(batch, width, rows, columns))
+    return embeddings
 
 
-def _attention(block: nn.Module, x: Tensor) -> Tensor:
+def _attention(block: Any, x: Tensor) -> Tensor:
     batch, tokens, width = x.shape
     qkv = block.qkv(x).view(batch, tokens, 3, block.heads, -1).permute(2, 0, 3, 1, 4)
     query, key, value = qkv
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return block.proj((scores.softmax(-1) @ value).transpose(1, 2).reshape(batch, tokens, width))
+    seen: Tensor = block.proj((scores.softmax(-1) @ value).transpose(1, 2).reshape(batch, tokens, width))
+    return seen

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rclpy.executors import SingleThreadedExecutor
@@ -33,16 +35,16 @@ class Exchange:
 class Peer:
     """One node that publishes to `image_topic` and listens to `answer_topic`, whose messages have a stamp."""
 
-    def __init__(self, image_topic: str, answer_topic: str, answer_type) -> None:
+    def __init__(self, image_topic: str, answer_topic: str, answer_type: Any) -> None:
         self.node = Node("bench_" + image_topic.strip("/").replace("/", "_"))
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self.publisher = self.node.create_publisher(Image, image_topic, 5)
-        self.answers: dict[int, tuple[int, object]] = {}
+        self.answers: dict[int, tuple[int, Any]] = {}
         self._answer = self.node.create_subscription(answer_type, answer_topic, self._on_answer, 5)
         self._stamp = 1_700_000_000_000_000_000
 
-    def _on_answer(self, message) -> None:
+    def _on_answer(self, message: Any) -> None:
         now = time.monotonic_ns()
         stamp = message.stamp if hasattr(message, "stamp") else message.header.stamp
         self.answers[to_nanoseconds(stamp)] = (now, message)
@@ -51,7 +53,7 @@ class Peer:
         self._executor.shutdown()
         self.node.destroy_node()
 
-    def wait(self, condition, what: str) -> None:
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Spin until the condition holds. Raises TimeoutError."""
         end = time.monotonic() + PATIENCE
         while not condition():
@@ -76,7 +78,7 @@ class Peer:
         self.publisher.publish(message)
         return self._stamp, began
 
-    def ask(self, message: Image) -> tuple[int, int, object] | None:
+    def ask(self, message: Image) -> tuple[int, int, Any] | None:
         """Publish and wait for the answer: (before publishing, at the answer's callback, answer), times in monotonic ns; None
         where it was lost."""
         stamp, began = self.publish(message)

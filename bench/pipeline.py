@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +29,13 @@ from tqdm import tqdm
 from bench import machine, report
 from bench.counting import Work, count
 from bench.models import full_size_pipeline, queries
-from bench.naive import Naive
+from bench.naive import Naive, NaiveMatch
 from esam_perception.computing import choose_threads
 from esam_perception.environment.distro import ALLOCATION
 from esam_perception.images.masks import mask_iou
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.tabletop.clip import load_clip
+from esam_perception.types import Match
 
 STAGES = ("preprocess", "blip_image", "blip_text", "gradcam", "sam_image", "sam_decode", "fuse", "total")
 
@@ -87,14 +89,14 @@ class Measured:
         return statistics.median(self.stages[stage]) if self.stages[stage] else 0.0
 
 
-def timed(pipeline: Pipeline, image: np.ndarray, texts: list[str]):
+def timed(pipeline: Pipeline, image: np.ndarray, texts: list[str]) -> tuple[tuple[Match, ...], dict[str, float]]:
     """(matches, milliseconds by stage), the device's work included."""
     machine.wait(pipeline.device)
     located = pipeline.locate_timed(image, texts, segment_always=True)
     return located.matches, vars(located.timing)
 
 
-def differences(ours, naive) -> dict[str, float]:
+def differences(ours: Sequence[Match], naive: Sequence[NaiveMatch]) -> dict[str, float]:
     """The largest differences of two answers; masks: the least IoU of a query's masks."""
     worst = {"itm_logits": 0.0, "itc": 0.0, "gradcam": 0.0, "heatmap": 0.0, "mask_iou": 1.0}
     for a, b in zip(ours, naive, strict=True):
@@ -139,7 +141,7 @@ def stage_work(pipeline: Pipeline, image: np.ndarray, texts: list[str]) -> dict[
         }
 
 
-def measure(device: torch.device, args: argparse.Namespace, image: np.ndarray) -> dict:
+def measure(device: torch.device, args: argparse.Namespace, image: np.ndarray) -> report.Result:
     """Everything about one device."""
     head = machine.describe(device)
     peaks = [machine.gemm_peak(device)]
@@ -158,14 +160,15 @@ def measure(device: torch.device, args: argparse.Namespace, image: np.ndarray) -
     progress = tqdm(total=round(steps), unit="step", desc=head["device"], file=sys.stderr)
     for n, _ in plan:
         texts = queries(n)
-        times = {name: defaultdict(list) for name in (*pipelines, "naive")}
+        times: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in (*pipelines, "naive")}
         memory: dict[str, float] = defaultdict(float)
         for turn in range(args.rounds):
-            answers = {}
+            answers: dict[str, tuple[Match, ...]] = {}
+            naive_answers: list[NaiveMatch] = []
             if turn < naive_rounds[n]:
                 with machine.PeakMemory(device) as peak:
                     began = time.process_time()
-                    answers["naive"] = naive.locate(image, texts)
+                    naive_answers = naive.locate(image, texts)
                     times["naive"]["cpu"].append(1000 * (time.process_time() - began))
                 memory["naive"] = max(memory["naive"], peak.megabytes)
                 for stage in STAGES:
@@ -180,11 +183,11 @@ def measure(device: torch.device, args: argparse.Namespace, image: np.ndarray) -
                 for stage in STAGES:
                     times[name][stage].append(stages[stage])
                 progress.update(round(1 + n / 16))
-            if "naive" in answers:
-                checks[n] = differences(answers["ours"], answers["naive"])
-        for name, stages in times.items():
-            if stages:
-                rows[name, n] = Measured(stages, memory[name], len(stages["total"]))
+            if naive_answers:
+                checks[n] = differences(answers["ours"], naive_answers)
+        for name, measured_stages in times.items():
+            if measured_stages:
+                rows[name, n] = Measured(measured_stages, memory[name], len(measured_stages["total"]))
         works[n] = stage_work(pipelines["ours"], image, texts)
         peaks.append(machine.gemm_peak(device))
     progress.close()

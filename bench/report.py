@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, TypeAlias
 
+from bench.counting import Work
+
+# Of one device: head, peak, bandwidth, rows, checks, works, as bench.pipeline's `measure` makes it.
+Result: TypeAlias = dict[str, Any]
 STAGES = ("preprocess", "blip_image", "blip_text", "gradcam", "sam_image", "sam_decode", "fuse", "total")
 NAMES = {
     "preprocess": "preprocessing",
@@ -18,17 +23,19 @@ NAMES = {
 }
 
 
-def floor_ms(work, result: dict) -> float:
+def floor_ms(work: Work, result: Result) -> float:
     """Milliseconds that a stage must take: its FLOPs or its bytes, whichever takes longer."""
-    return 1000 * max(work.flops / result["peak"], work.bytes / result["bandwidth"])
+    milliseconds: float = 1000 * max(work.flops / result["peak"], work.bytes / result["bandwidth"])
+    return milliseconds
 
 
-def gemm_floor_ms(result: dict, n: int) -> float:
+def gemm_floor_ms(result: Result, n: int) -> float:
     """Milliseconds of all FLOPs of n queries at the GEMM peak."""
-    return 1000 * sum(work.flops for work in result["works"][n].values()) / result["peak"]
+    milliseconds: float = 1000 * sum(work.flops for work in result["works"][n].values()) / result["peak"]
+    return milliseconds
 
 
-def write(folder: Path, results: dict, command: str, date: str, size: tuple[int, int]) -> None:
+def write(folder: Path, results: dict[str, Result], command: str, date: str, size: tuple[int, int]) -> None:
     """pipeline.md, pipeline.json and pipeline.png in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = [
@@ -58,7 +65,7 @@ def spread(values: list[float]) -> str:
     return f"{middle:.0f}" if len(values) == 1 else f"{middle:.0f} ({ordered[0]:.0f} to {ordered[-1]:.0f})"
 
 
-def whole_table(result: dict) -> list[str]:
+def whole_table(result: Result) -> list[str]:
     """Whole frames: both ways, the ratio, the floor."""
     lines = [
         "| queries | way | ms, median (range) | CPU ms | runs | naive / this | by CPU time | GEMM floor ms | this / floor | peak MB |",
@@ -82,7 +89,7 @@ def whole_table(result: dict) -> list[str]:
     return lines
 
 
-def stage_tables(result: dict) -> list[str]:
+def stage_tables(result: Result) -> list[str]:
     """Every stage of ours, with its floor."""
     lines = []
     for n in sorted(result["works"]):
@@ -112,7 +119,7 @@ def stage_tables(result: dict) -> list[str]:
     return lines
 
 
-def equality(result: dict) -> list[str]:
+def equality(result: Result) -> list[str]:
     """The largest differences between both ways."""
     lines = ["### Largest differences between the naive way and ours (float32)", ""]
     lines += [
@@ -127,7 +134,7 @@ def equality(result: dict) -> list[str]:
     return lines
 
 
-def as_json(results: dict, command: str, date: str, size: tuple[int, int]) -> dict:
+def as_json(results: dict[str, Result], command: str, date: str, size: tuple[int, int]) -> dict[str, Any]:
     """The same with every single run."""
     devices = {
         device: {
@@ -145,7 +152,7 @@ def as_json(results: dict, command: str, date: str, size: tuple[int, int]) -> di
     return {"date": date, "command": command, "image": size, "devices": devices}
 
 
-def draw(results: dict, path: Path) -> None:
+def draw(results: dict[str, Result], path: Path) -> None:
     """Milliseconds over the number of queries, one panel a device."""
     import matplotlib
 

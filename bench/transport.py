@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -52,27 +53,27 @@ def parser() -> argparse.ArgumentParser:
     return parsed
 
 
-def latency(environment: dict[str, str], logs: Path, images: int) -> dict:
+def latency(environment: dict[str, str], logs: Path, images: int) -> dict[str, dict[str, Any]]:
     """{size: {way: Exchange}}; the children of all ways live side by side, idle but one."""
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
 
     from bench import echo
     from bench.peer import Exchange, Peer, noise
-    from esam_perception import msg
+    from esam_perception.msg import MatchArray
 
     children, peers = {"echo": Child("bench.echo", {}, logs / "echo.log", environment)}, {}
     for way, segments in (("none", 0), ("one", 1), ("overlay", 1)):
         own = {**environment, "ESAM_BENCH_SEGMENTS": str(segments)}
-        parameters = {"image": f"/{way}/image", "queries": "; ".join(QUERIES), "device": "cpu"}
+        parameters: dict[str, object] = {"image": f"/{way}/image", "queries": "; ".join(QUERIES), "device": "cpu"}
         # every node in a namespace of its own
         children[way] = Child("bench.stub_node", parameters, logs / f"{way}.log", own, f"/{way}")
-    results: dict = {}
+    results: dict[str, dict[str, Any]] = {}
     try:
         peers["echo"] = Peer(echo.IMAGE_TOPIC, echo.ANSWER_TOPIC, Header)
         for way in ("none", "one", "overlay"):
-            peers[way] = Peer(f"/{way}/image", f"/{way}/esam/matches", msg.MatchArray)
-        overlays: list = []
+            peers[way] = Peer(f"/{way}/image", f"/{way}/esam/matches", MatchArray)
+        overlays: list[Image] = []
         peers["overlay"].node.create_subscription(Image, "/overlay/esam/overlay", overlays.append, 1)
         for peer in peers.values():
             peer.wait_until_connected()
@@ -100,12 +101,12 @@ def latency(environment: dict[str, str], logs: Path, images: int) -> dict:
     return results
 
 
-def frame_rate(environment: dict[str, str], logs: Path, seconds: float) -> dict:
+def frame_rate(environment: dict[str, str], logs: Path, seconds: float) -> dict[str, Any]:
     """The bundled profile in the real node, 4 queries, 640x480 images of the recorded clip at 30 Hz."""
     import cv2
 
     from bench.peer import Peer, cpu_seconds, resident_megabytes
-    from esam_perception import msg
+    from esam_perception.msg import MatchArray
     from esam_perception.ros.wire.messages import ROS
     from esam_perception.tabletop.clip import load_clip
 
@@ -117,7 +118,7 @@ def frame_rate(environment: dict[str, str], logs: Path, seconds: float) -> dict:
         "segment_always": True,
     }
     child = Child("esam_perception.ros.node", parameters, logs / "rate.log", environment, "/rate")
-    peer = Peer("/rate/image", "/rate/esam/matches", msg.MatchArray)
+    peer = Peer("/rate/image", "/rate/esam/matches", MatchArray)
     frames = [ROS.image(cv2.resize(f.image, (640, 480)), "rgb8", ROS.header(0, "")) for f in load_clip()]
     try:
         peer.wait_until_connected()
@@ -158,7 +159,7 @@ def memory(environment: dict[str, str], logs: Path, frames: int) -> list[tuple[i
     from std_msgs.msg import String
 
     from bench.peer import Peer, noise, resident_megabytes
-    from esam_perception import msg
+    from esam_perception.msg import MatchArray
     from test.tiny import write_tiny_profile
 
     parameters = {
@@ -168,7 +169,7 @@ def memory(environment: dict[str, str], logs: Path, frames: int) -> list[tuple[i
         "segment_always": True,
     }
     child = Child("esam_perception.ros.node", parameters, logs / "memory.log", environment, "/memory")
-    peer = Peer("/memory/image", "/memory/esam/matches", msg.MatchArray)
+    peer = Peer("/memory/image", "/memory/esam/matches", MatchArray)
     query = peer.node.create_publisher(String, "/memory/esam/query", 10)
     message, seen = noise(160, 120), []
     try:
@@ -192,7 +193,7 @@ def middle(values: list[float], share: float = 0.5) -> float:
     return float(np.quantile(values, share)) if values else float("nan")
 
 
-def latency_table(results: dict) -> list[str]:
+def latency_table(results: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "| image | what | to the callback, ms | to the answer, ms: median (p5 to p95) | child's CPU ms an image | lost | added ms (at most) |",
         "|---|---|---|---|---|---|---|",
@@ -223,7 +224,7 @@ def head(title: str) -> list[str]:
     ]  # fmt: skip
 
 
-def save(folder: Path, name: str, lines: list[str], data: dict) -> None:
+def save(folder: Path, name: str, lines: list[str], data: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
     (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esam_perception.losses import FOCAL_ALPHA, FOCAL_GAMMA, bce_loss, dice_loss, focal_loss, logits_iou
-from esam_perception.matching.configuration import BlipArchitecture, build_blip
+from esam_perception.matching.configuration import BlipArchitecture, TransformersModule, build_blip
 from esam_perception.matching.cross_encoder import cross_encode
 from esam_perception.matching.gradcam import differentiate, own_token_mask, phrase_maps
 from esam_perception.matching.image_encoder import encode_image, normalise
@@ -75,8 +76,8 @@ class BlipEsamItm(nn.Module):
 
     def __init__(
         self,
-        visual_encoder: nn.Module,
-        text_encoder: nn.Module,
+        visual_encoder: TransformersModule,
+        text_encoder: TransformersModule,
         tokenizer: BlipTokenizer,
         mask_decoder: MaskDecoder,
         embed_dim: int = 256,
@@ -93,7 +94,8 @@ class BlipEsamItm(nn.Module):
         width = mask_decoder.mask_tokens.weight.shape[1]
         if not sam_prompt_dim == sam_embed_dim == width:
             raise ValueError(f"sam_prompt_dim {sam_prompt_dim}, sam_embed_dim {sam_embed_dim} and the mask decoder's width {width} must be equal")  # fmt: skip
-        self.visual_encoder, self.text_encoder = visual_encoder, text_encoder
+        self.visual_encoder: TransformersModule = visual_encoder
+        self.text_encoder: TransformersModule = text_encoder
         self.tokenizer, self.gradcam_layer, self.alpha = tokenizer, gradcam_layer, alpha
         vision_width, text_width = visual_encoder.config.hidden_size, text_encoder.config.hidden_size
         self.vision_proj = nn.Linear(vision_width, embed_dim)
@@ -104,7 +106,7 @@ class BlipEsamItm(nn.Module):
         self.normalize_input = normalize_input
 
     @classmethod
-    def from_config(cls, cfg: Mapping | BlipEsamItmConfig) -> BlipEsamItm:
+    def from_config(cls, cfg: Mapping[str, Any] | BlipEsamItmConfig) -> BlipEsamItm:
         """A module with fresh weights. cfg: a BlipEsamItmConfig, or a mapping of its fields (nested ones too). Raises
         ValueError, which names the key, for what is unknown, missing, or of another type."""
         config = (
@@ -139,7 +141,7 @@ class BlipEsamItm(nn.Module):
         own.update({name.replace("vision_model.", "visual_encoder.", 1): value for name, value in state.items()})
         self.load_state_dict(own)
 
-    def forward(self, samples: Mapping, itm_train: bool = True) -> dict[str, Tensor]:
+    def forward(self, samples: Mapping[str, Any], itm_train: bool = True) -> dict[str, Tensor]:
         """Scores and masks of N texts, and their losses as far as the samples hold targets.
 
         Returns pred_masks, logits [N, m, m] of the candidate with the highest predicted IoU; itm_scores, logits [N, 2]
@@ -151,7 +153,7 @@ class BlipEsamItm(nn.Module):
         return self.predict(samples, image_embeds, self.encode_text(samples["text_input"], image_embeds), itm_train)
 
     def predict(
-        self, samples: Mapping, image_embeds: Tensor, text: TextEncoding, itm_train: bool = True
+        self, samples: Mapping[str, Any], image_embeds: Tensor, text: TextEncoding, itm_train: bool = True
     ) -> dict[str, Tensor]:
         """What `forward` returns, from encodings at hand (training reads more out of them)."""
         prompts, image_tokens = self.prepare_mask_features(image_embeds, text)
@@ -177,7 +179,7 @@ class BlipEsamItm(nn.Module):
             outputs["loss"] = torch.stack(parts).sum()
         return outputs
 
-    def encode_image(self, samples: Mapping) -> Tensor:
+    def encode_image(self, samples: Mapping[str, Any]) -> Tensor:
         """[B, 1 + patches, D], the class token first."""
         image = samples["image"]
         patch = self.visual_encoder.embeddings.patch_size
@@ -247,7 +249,7 @@ class BlipEsamItm(nn.Module):
         losses["loss_iou"] = F.mse_loss(iou_predictions, logits_iou(masks, wanted))
         return losses
 
-    def gradcams(self, samples: dict) -> Tensor:
+    def gradcams(self, samples: dict[str, Any]) -> Tensor:
         """The fused maps of N texts: float32 [N, grid * grid] in 0..1; also put under samples["gradcams"].
 
         `alpha * Grad-CAM (min-max) + (1 - alpha) * mask (sigmoid, area average)`, as PnP-VQA samples patches from
@@ -265,8 +267,8 @@ class BlipEsamItm(nn.Module):
             fuse(min_max(one.reshape(side, side)), mask, self.alpha).ravel()
             for one, mask in zip(maps, masks.float().cpu().numpy())
         ]
-        samples["gradcams"] = torch.from_numpy(np.stack(fused)).to(image_embeds.device)
-        return samples["gradcams"]
+        samples["gradcams"] = found = torch.from_numpy(np.stack(fused)).to(image_embeds.device)
+        return found
 
     def _phrase_gradcams(self, texts: Sequence[str], image_embeds: Tensor) -> Tensor:
         """Grad-CAM of the match logit, the mean over each text's own tokens: [N, patches] (see matching.gradcam)."""
@@ -280,5 +282,5 @@ class BlipEsamItm(nn.Module):
         return ids.view(batch, -1, ids.shape[1]), mask.view(batch, -1, mask.shape[1])
 
 
-def _plain(cfg: Mapping) -> dict:
+def _plain(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in cfg.items()}

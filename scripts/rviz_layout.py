@@ -76,7 +76,7 @@ def main() -> None:
     images = [display["Name"] for display in displays if display["Class"] == "rviz_default_plugins/Image"]
     panels = [panel["Name"] for panel in content["Panels"]]
     made = window(images, panels)
-    geometry = {name: {"collapsed": False} for name in [*images, *panels]}
+    geometry: dict[str, object] = {name: {"collapsed": False} for name in [*images, *panels]}
     geometry |= {"X": 0, "Y": 30, "Width": WIDTH, "Height": HEIGHT, "Hide Left Dock": False, "Hide Right Dock": False}
     geometry["QMainWindow State"] = made.saveState().toHex().data().decode()
     print(yaml.safe_dump({"Window Geometry": geometry}, sort_keys=False, width=1_000_000), end="")

@@ -19,14 +19,15 @@ DECIDING = ("ESAM_ROS", "ROS_DISTRO", "AMENT_PREFIX_PATH", "PYTHONPATH", "COLCON
 def load_starter(folder: Path) -> ModuleType:
     """The starter as a module that takes `folder` for its checkout."""
     loader = importlib.machinery.SourceFileLoader("esam_starter", str(ROOT / "esam"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None  # of a loader that is given
+    module = importlib.util.module_from_spec(spec)
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         loader.exec_module(module)
     finally:
         sys.dont_write_bytecode = written
-    module.ROOT = folder
-    module.OPT_ROS = folder / "opt" / "ros"
+    vars(module).update(ROOT=folder, OPT_ROS=folder / "opt" / "ros")
     return module
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -42,7 +43,7 @@ def write_tiny_profile(folder: Path, with_mask_head: bool = False) -> Path:
     torch.manual_seed(5)
     blip, sam = _randomised(build_blip(BLIP)), _randomised(EfficientSam(SAM))
     (folder / "vocab.txt").write_text("\n".join(tabletop_vocabulary()) + "\n")
-    extra = {}
+    extra: dict[str, Any] = {}
     if with_mask_head:
         head = _randomised(MASK_HEAD.build(BLIP.vision.hidden_size, BLIP.text.hidden_size))
         extra = {

@@ -38,7 +38,7 @@ def put_text(
 def draw_matches(image: np.ndarray, matches: Sequence[Match], captions: bool = True) -> np.ndarray:
     """A copy of the image, uint8 [H, W, 3] RGB, with every segment tinted and outlined; with `captions`, its name beside
     it, and a line of text a query."""
-    canvas = image.copy()
+    canvas: np.ndarray = image.copy()
     scale = max(0.4, image.shape[0] / 960)
     for i, match in enumerate(matches):
         colour = PALETTE[i % len(PALETTE)]
@@ -67,7 +67,8 @@ def draw_labels(labels: np.ndarray, matches: Sequence[Match]) -> np.ndarray:
     apart = labels.copy()
     apart[:-1][below & (labels[1:] > 0)] = 0
     apart[:, :-1][right & (labels[:, 1:] > 0)] = 0
-    return colours[apart]
+    shown: np.ndarray = colours[apart]
+    return shown
 
 
 def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two bool masks of one shape, 0..1; 0 where both are empty. Raises ValueError for two shapes."""
     if a.shape != b.shape:
         raise ValueError(f"the masks differ in shape: {list(a.shape)} and {list(b.shape)}")
-    return float(np.count_nonzero(a & b) / max(1, np.count_nonzero(a | b)))
+    return int(np.count_nonzero(a & b)) / max(1, int(np.count_nonzero(a | b)))
 
 
 def bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from transformers import BlipConfig, BlipForImageTextRetrieval
 
 from esam_perception.errors import InvalidOptions
 from esam_perception.matching.stem import ConvolutionalStem
+
+# A module of transformers, or one with the same parts. Their names are known when they are run: torch types what is asked of
+# a module as "a tensor or a module", of which no weight, size or call follows.
+TransformersModule: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,8 @@ class BlipArchitecture:
             raise InvalidOptions(f"gradcam_layer must be in 0..{last}, got {self.gradcam_layer}")
 
 
-def build_blip(architecture: BlipArchitecture) -> BlipForImageTextRetrieval:
-    """The model with fresh weights, in float32.
+def build_blip(architecture: BlipArchitecture) -> TransformersModule:
+    """A BlipForImageTextRetrieval with fresh weights, in float32.
 
     Three defaults of transformers differ from the published model: the image tower's LayerNorm eps (1e-6), the number
     of text heads, and an initializer_range (1e-10) that cannot be trained from.
@@ -98,7 +103,7 @@ def build_blip(architecture: BlipArchitecture) -> BlipForImageTextRetrieval:
         image_text_hidden_size=architecture.projection_dim,
         initializer_range=0.02,
     )
-    model = BlipForImageTextRetrieval(config)
+    model: TransformersModule = BlipForImageTextRetrieval(config)
     if architecture.stem:
         model.vision_model.embeddings.patch_embedding = ConvolutionalStem(architecture.stem, vision.hidden_size)
     return model

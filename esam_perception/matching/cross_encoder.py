@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from esam_perception.computing import at_least_float32
+from esam_perception.matching.configuration import TransformersModule
 
 KeysValues = list[tuple[Tensor, Tensor]]
 
@@ -28,7 +29,7 @@ class CrossEncoding:
     attention: Tensor | None
 
 
-def project_keys_values(text_encoder: nn.Module, image_embeds: Tensor) -> KeysValues:
+def project_keys_values(text_encoder: TransformersModule, image_embeds: Tensor) -> KeysValues:
     """Keys and values of every layer's cross-attention, each [B, heads, N, D / heads], from [B, N, D_image]."""
     projected = []
     for layer in text_encoder.encoder.layer:
@@ -41,7 +42,7 @@ def project_keys_values(text_encoder: nn.Module, image_embeds: Tensor) -> KeysVa
 
 
 def cross_encode(
-    text_encoder: nn.Module,
+    text_encoder: TransformersModule,
     input_ids: Tensor,
     attention_mask: Tensor,
     image_embeds: Tensor | KeysValues,
@@ -85,10 +86,10 @@ def cross_encode(
                     layer.crossattention, hidden, _context(layer.crossattention, hidden, key, value, phrases)
                 )
                 hidden = layer.feed_forward_chunk(hidden)
-    return CrossEncoding(hidden.unflatten(0, (batch, phrases)), attention)
+    return CrossEncoding(torch.unflatten(hidden, 0, (batch, phrases)), attention)
 
 
-def _self_attention(block: nn.Module, hidden: Tensor, bias: Tensor, first_only: bool) -> Tensor:
+def _self_attention(block: TransformersModule, hidden: Tensor, bias: Tensor, first_only: bool) -> Tensor:
     attention = block.self
     heads = (attention.num_attention_heads, attention.attention_head_size)
     asking = hidden[:, :1] if first_only else hidden
@@ -97,29 +98,30 @@ def _self_attention(block: nn.Module, hidden: Tensor, bias: Tensor, first_only: 
         for projection, rows in ((attention.query, asking), (attention.key, hidden), (attention.value, hidden))
     )
     context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    return block.output(context.transpose(1, 2).flatten(2), asking)
+    output: Tensor = block.output(context.transpose(1, 2).flatten(2), asking)
+    return output
 
 
-def _queries(block: nn.Module, hidden: Tensor, phrases: int) -> Tensor:
+def _queries(block: TransformersModule, hidden: Tensor, phrases: int) -> Tensor:
     """[B * P, L, D] -> [B, heads, P * L, D / heads]: all phrases of an image ask its keys at once."""
     attention = block.self
     rows, length, _ = hidden.shape
-    query = attention.query(hidden).view(rows // phrases, phrases * length, attention.num_attention_heads, -1)
+    query: Tensor = attention.query(hidden).view(rows // phrases, phrases * length, attention.num_attention_heads, -1)
     return query.transpose(1, 2)
 
 
-def _context(block: nn.Module, hidden: Tensor, key: Tensor, value: Tensor, phrases: int) -> Tensor:
+def _context(block: TransformersModule, hidden: Tensor, key: Tensor, value: Tensor, phrases: int) -> Tensor:
     context = F.scaled_dot_product_attention(_queries(block, hidden, phrases), key, value)
     return context.transpose(1, 2).reshape(hidden.shape[0], hidden.shape[1], -1)
 
 
-def _cross_probabilities(block: nn.Module, hidden: Tensor, key: Tensor, phrases: int) -> Tensor:
+def _cross_probabilities(block: TransformersModule, hidden: Tensor, key: Tensor, phrases: int) -> Tensor:
     """float32 [B, P, heads, L, N]. Grad-CAM multiplies them with their gradient: both stay float32 under autocast."""
     query = at_least_float32(_queries(block, hidden, phrases))
     with torch.autocast(hidden.device.type, enabled=False):
         scores = query @ at_least_float32(key).transpose(-1, -2) / block.self.attention_head_size**0.5
         probabilities = scores.softmax(-1)
-    return probabilities.unflatten(2, (phrases, hidden.shape[1])).transpose(1, 2)
+    return torch.unflatten(probabilities, 2, (phrases, hidden.shape[1])).transpose(1, 2)
 
 
 def _context_of(attention: Tensor, value: Tensor) -> Tensor:
@@ -129,5 +131,6 @@ def _context_of(attention: Tensor, value: Tensor) -> Tensor:
     return context.transpose(2, 3).flatten(3).flatten(0, 1)
 
 
-def _cross_output(block: nn.Module, hidden: Tensor, context: Tensor) -> Tensor:
-    return block.output(context, hidden)
+def _cross_output(block: TransformersModule, hidden: Tensor, context: Tensor) -> Tensor:
+    output: Tensor = block.output(context, hidden)
+    return output

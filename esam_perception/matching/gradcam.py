@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from esam_perception.matching.configuration import TransformersModule
 from esam_perception.matching.cross_encoder import KeysValues, cross_encode
 
 
@@ -28,7 +29,7 @@ class Differentiated:
 
 
 def differentiate(
-    text_encoder: nn.Module,
+    text_encoder: TransformersModule,
     itm_head: nn.Module,
     input_ids: Tensor,
     attention_mask: Tensor,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from esam_perception.matching.configuration import TransformersModule
 
 # CLIP's image statistics, as BLIP was trained with.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -32,7 +34,7 @@ def normalise(pixels: Tensor) -> Tensor:
     return (pixels / 255 - mean) / std
 
 
-def encode_image(vision_model: nn.Module, pixels: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
+def encode_image(vision_model: TransformersModule, pixels: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
     """The image tower: [B, 3, h, w] -> [B, 1 + patches, D], the class token first.
 
     The image may be smaller than the tower's own size (training on crops): `corner` is the (row, column), in patches,
@@ -54,4 +56,5 @@ def encode_image(vision_model: nn.Module, pixels: Tensor, corner: tuple[int, int
         context = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4).contiguous())
         hidden = hidden + attention.projection(context.transpose(1, 2).reshape(batch, tokens, width))
         hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
-    return vision_model.post_layernorm(hidden)
+    encoded: Tensor = vision_model.post_layernorm(hidden)
+    return encoded

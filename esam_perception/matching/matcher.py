@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from esam_perception.computing import upload
 from esam_perception.errors import InvalidOptions
-from esam_perception.matching.configuration import BlipArchitecture
+from esam_perception.matching.configuration import BlipArchitecture, TransformersModule
 from esam_perception.matching.cross_encoder import KeysValues, cross_encode, project_keys_values
 from esam_perception.matching.gradcam import Differentiated, differentiate, own_token_mask, phrase_maps, token_maps
 from esam_perception.matching.image_encoder import encode_image, preprocess
@@ -55,12 +55,12 @@ class WordMap:
 
 
 class BlipMatcher:
-    """Not thread-safe: one caller at a time. keep_hidden: hand out the hidden states of image and texts too, for another
+    """Not thread-safe: one caller at a time. model: of configuration.build_blip. keep_hidden: hand out the hidden states of image and texts too, for another
     network that works on them (the last text layer is then computed for every token, not for the first alone)."""
 
     def __init__(
         self,
-        model: nn.Module,
+        model: TransformersModule,
         tokenizer: BlipTokenizer,
         architecture: BlipArchitecture,
         device: torch.device,
@@ -125,7 +125,8 @@ class BlipMatcher:
         ids, mask = (tensor.to(self.device)[:, None] for tensor in self.tokenizer.encode_for_itm(texts))
         embeds = encode_image(self.model.vision_model, pixels)
         encoded = cross_encode(self.model.text_encoder, ids, mask, embeds, first_row_only=True)
-        return self.model.itm_head(encoded.hidden[:, 0, 0]).float().softmax(-1)[:, 1].tolist()
+        scores: list[float] = self.model.itm_head(encoded.hidden[:, 0, 0]).float().softmax(-1)[:, 1].tolist()
+        return scores
 
     def match_words(self, encoding: ImageEncoding, text: str) -> list[WordMap]:
         """Grad-CAM of every word of one text, the mean over the tokens that spell it (see `match`)."""

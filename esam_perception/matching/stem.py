@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,8 @@ class ResidualConvolutions(nn.Module):
         self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.gelu(self.norm2(self.conv1(F.gelu(self.norm1(x))))))
+        change: Tensor = self.conv2(F.gelu(self.norm2(self.conv1(F.gelu(self.norm1(x))))))
+        return x + change
 
 
 class ConvolutionalStem(nn.Module):
@@ -40,8 +43,7 @@ class ConvolutionalStem(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            return self.layers(x)
         # rounded to bfloat16, these few small convolutions move the ITM score by more than all other layers together
-        with torch.autocast(x.device.type, enabled=False):
-            return self.layers(x)
+        with nullcontext() if self.training else torch.autocast(x.device.type, enabled=False):
+            patches: Tensor = self.layers(x)
+        return patches

@@ -50,7 +50,7 @@ class BlipTokenizer:
     def tokens(self, text: str) -> list[int]:
         """Ids of one text, [CLS] first. Raises InvalidQuery for a text of which nothing is left to look for: Grad-CAM
         averages over the text's own tokens and would divide by 0."""
-        ids = self._tokenizer.encode(normalise_text(text)).ids
+        ids: list[int] = self._tokenizer.encode(normalise_text(text)).ids
         if len(ids) <= 2:
             raise InvalidQuery(f"the query {text!r} has no words to look for")
         return ids

@@ -70,7 +70,7 @@ class TextMaskHead(nn.Module):
         side = round(patches.shape[1] ** 0.5)
         if side * side != patches.shape[1]:
             raise ValueError(f"masks need square images, got {patches.shape[1]} patches")
-        return prompts, patches.transpose(1, 2).unflatten(2, (side, side))
+        return prompts, torch.unflatten(patches.transpose(1, 2), 2, (side, side))
 
     def outputs(self, prompts: Tensor, image_tokens: Tensor) -> tuple[Tensor, Tensor]:
         """What `forward` returns, of what `features` returned."""

@@ -76,10 +76,10 @@ def find_all_regions(
     logits = logits[0].float()
     probabilities = logits.sigmoid().cpu().numpy()
     predicted_iou = predicted[0].float().cpu().numpy()
-    all_found, row = [], 0
+    all_found, first = [], 0
     for heat, own in zip(heats, prompts):
         found: list[RegionMask] = []
-        for row, prompt in enumerate(own, start=row):
+        for row, prompt in enumerate(own, start=first):
             best = choose_candidate(predicted_iou[row], probabilities[row], heat, fusion.candidate_choice)
             probability = probabilities[row, best]
             mask = probability > 0.5
@@ -88,7 +88,7 @@ def find_all_regions(
             ):
                 continue
             found.append(RegionMask(logits[row, best], probability, float(predicted_iou[row, best]), prompt))
-        row += 1
+        first += len(own)
         all_found.append(found)
     return all_found
 

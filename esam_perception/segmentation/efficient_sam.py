@@ -46,6 +46,9 @@ class EfficientSamConfig:
 class EfficientSam(nn.Module):
     """Masks from points and boxes. Trainable; no state besides its weights."""
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, config: EfficientSamConfig) -> None:
         super().__init__()
         self.config = config
@@ -68,7 +71,7 @@ class EfficientSam(nn.Module):
         side = self.config.image_size // self.config.patch_size
         self.image_encoder.held_positions = self.prompt_encoder.held_grid = None
         self.image_encoder.held_positions = self.image_encoder.positions(side, side)
-        self.prompt_encoder.held_grid = self.prompt_encoder.grid(side, side).unflatten(0, (side, side))
+        self.prompt_encoder.held_grid = torch.unflatten(self.prompt_encoder.grid(side, side), 0, (side, side))
 
     def encode_image(self, images: Tensor) -> Tensor:
         """float32 [B, 3, H, W] RGB in 0..1, any size -> embeddings [B, neck_dim, g, g].
@@ -79,7 +82,8 @@ class EfficientSam(nn.Module):
         size = self.config.image_size
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
-        return self.image_encoder((images - self.pixel_mean) / self.pixel_std)
+        embeddings: Tensor = self.image_encoder((images - self.pixel_mean) / self.pixel_std)
+        return embeddings
 
     def decode(
         self, embeddings: Tensor, points: Tensor, labels: Tensor, size: tuple[int, int]
@@ -105,11 +109,11 @@ class EfficientSam(nn.Module):
         prompts = self.prompt_encoder(points, labels, self.config.image_size)
         positions = self.prompt_encoder.grid(*embeddings.shape[-2:])
         if torch.is_grad_enabled() or embeddings.is_cuda:
-            return self.mask_decoder(embeddings, positions, prompts)
+            masks, predicted_iou = self.mask_decoder(embeddings, positions, prompts)
+            return masks, predicted_iou
         # memory stays bounded, and so does what the CPU's caches must hold
         decoded = [self.mask_decoder(embeddings, positions, some) for some in prompts.split(PROMPTS_AT_ONCE, dim=1)]
-        masks, predicted_iou = zip(*decoded)
-        return torch.cat(masks, dim=1), torch.cat(predicted_iou, dim=1)
+        return torch.cat([masks for masks, _ in decoded], dim=1), torch.cat([iou for _, iou in decoded], dim=1)
 
 
 def check_prompt(points: Tensor, labels: Tensor) -> None:

@@ -41,7 +41,8 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         # the attention reads keys and values many times: in one piece they are faster, the copy counted in
         context = F.scaled_dot_product_attention(*qkv.contiguous())
-        return self.proj(context.transpose(1, 2).reshape(batch, tokens, width))
+        seen: Tensor = self.proj(context.transpose(1, 2).reshape(batch, tokens, width))
+        return seen
 
 
 class Mlp(nn.Module):
@@ -53,7 +54,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        output: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return output
 
 
 class Block(nn.Module):
@@ -68,7 +70,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        change: Tensor = self.mlp(self.norm2(x))
+        return x + change
 
 
 class PatchEmbed(nn.Module):
@@ -79,11 +82,14 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, patch_size, patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
+        patches: Tensor = self.proj(x)
+        return patches
 
 
 class ImageEncoder(nn.Module):
     """[B, 3, image_size, image_size], normalised -> [B, neck, grid, grid]. No class token and no final norm."""
+
+    held_positions: Tensor | None
 
     def __init__(
         self, patch_size: int, width: int, depth: int, heads: int, mlp_ratio: float, neck: int, position_grid: int
@@ -124,4 +130,5 @@ class ImageEncoder(nn.Module):
         x = (x + self.positions(rows, columns)).flatten(2).transpose(1, 2)
         for block in self.blocks:
             x = block(x)
-        return self.neck(x.transpose(1, 2).reshape(batch, width, rows, columns))
+        embeddings: Tensor = self.neck(x.transpose(1, 2).reshape(batch, width, rows, columns))
+        return embeddings

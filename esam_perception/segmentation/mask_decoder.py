@@ -22,6 +22,8 @@ CANDIDATES = 3
 class FourierPositions(nn.Module):
     """Random Fourier features of positions in 0..1 (Tancik et al. 2020)."""
 
+    positional_encoding_gaussian_matrix: Tensor
+
     def __init__(self, features: int) -> None:
         super().__init__()
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, features))
@@ -38,6 +40,8 @@ class FourierPositions(nn.Module):
 class PromptEncoder(nn.Module):
     """Points and box corners to prompt tokens."""
 
+    held_grid: Tensor | None
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.pe_layer = FourierPositions(width // 2)
@@ -49,7 +53,7 @@ class PromptEncoder(nn.Module):
 
     def forward(self, points: Tensor, labels: Tensor, image_size: int) -> Tensor:
         """points [..., 2] (x, y) in pixels of the network's input, labels [...] -> [..., width]."""
-        tokens = self.pe_layer((points + 0.5) / image_size)
+        tokens: Tensor = self.pe_layer((points + 0.5) / image_size)
         kinds = (
             (PromptLabel.PADDING, self.invalid_points),
             (PromptLabel.POINT, self.point_embeddings),
@@ -67,7 +71,8 @@ class PromptEncoder(nn.Module):
         device = self.invalid_points.weight.device
         y = (torch.arange(rows, device=device) + 0.5) / rows
         x = (torch.arange(columns, device=device) + 0.5) / columns
-        return self.pe_layer(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)).flatten(0, 1)
+        code: Tensor = self.pe_layer(torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1))
+        return code.flatten(0, 1)
 
 
 class Perceptron(nn.Module):
@@ -82,7 +87,8 @@ class Perceptron(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x)
-        return self.fc(x)
+        output: Tensor = self.fc(x)
+        return output
 
 
 class DecoderAttention(nn.Module):
@@ -95,7 +101,7 @@ class DecoderAttention(nn.Module):
         self.out_proj = nn.Linear(inner, width)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[B or B * Q, N, width] each: what Q prompts of an image share comes once and is projected once."""
@@ -106,7 +112,9 @@ class DecoderAttention(nn.Module):
         )
         rows = max(map(len, projected))
         query, key, value = (_for_each_prompt(x, rows) for x in projected)
-        return self.out_proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        context = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        seen: Tensor = self.out_proj(context)
+        return seen
 
 
 def _for_each_prompt(x: Tensor, rows: int) -> Tensor:

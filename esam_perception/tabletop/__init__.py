@@ -10,7 +10,7 @@ from esam_perception.tabletop.rendered_scene import RenderedScene
 __all__ = ["OffscreenGLError", "Phrase", "RenderedScene", "Tabletop", "TabletopObject"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name == "Tabletop":
         from esam_perception.tabletop.renderer import Tabletop
 

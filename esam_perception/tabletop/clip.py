@@ -25,14 +25,21 @@ def load_clip(folder: Path = FOLDER) -> list[RenderedScene]:
     frames = []
     for told in json.loads((folder / "clip.json").read_text(encoding="utf-8")):
         name = told["name"]
-        image = cv2.cvtColor(cv2.imread(str(folder / f"{name}.jpg")), cv2.COLOR_BGR2RGB)
-        instances = cv2.imread(str(folder / f"{name}.instances.png"), cv2.IMREAD_UNCHANGED)
-        depth = cv2.imread(str(folder / f"{name}.depth.png"), cv2.IMREAD_UNCHANGED).astype(np.float32) / 1000
+        image = cv2.cvtColor(_read(folder / f"{name}.jpg", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        instances = _read(folder / f"{name}.instances.png", cv2.IMREAD_UNCHANGED)
+        depth = _read(folder / f"{name}.depth.png", cv2.IMREAD_UNCHANGED).astype(np.float32) / 1000
         objects = tuple(TabletopObject(**{**o, "position": tuple(o["position"])}) for o in told["objects"])
         phrases = tuple(Phrase(**{**p, "labels": tuple(p["labels"])}) for p in told["phrases"])
         matrix = np.array(told["camera_matrix"])
         frames.append(RenderedScene(image, depth, instances, matrix, objects, phrases, told["seed"]))
     return frames
+
+
+def _read(path: Path, flags: int) -> np.ndarray:
+    pixels = cv2.imread(str(path), flags)
+    if pixels is None:
+        raise FileNotFoundError(f"{path} is missing, or no image")
+    return pixels
 
 
 def record_clip(folder: Path = FOLDER) -> None:

@@ -15,7 +15,6 @@ from esam_perception.tabletop.shapes import (
     Parts,
     box_mesh,
     ellipsoid,
-    ellipsoid_coarse,
     extrude,
     join,
     revolve,
@@ -24,15 +23,15 @@ from esam_perception.tabletop.shapes import (
 )
 
 
-def ball(rng) -> Parts:
+def ball(rng: np.random.Generator) -> Parts:
     return Parts(ellipsoid((1, 1, 1)))
 
 
-def cube(rng) -> Parts:
+def cube(rng: np.random.Generator) -> Parts:
     return Parts(trimesh.creation.box((1, 1, 1)))
 
 
-def cone(rng) -> Parts:
+def cone(rng: np.random.Generator) -> Parts:
     r, h = rng.uniform(0.34, 0.5), 1.0
     cone = revolve([(0, 0), (r, 0), (0.01, h), (0, h)])
     if rng.random() < 0.4:
@@ -40,11 +39,11 @@ def cone(rng) -> Parts:
     return Parts(cone)
 
 
-def ring(rng) -> Parts:
+def ring(rng: np.random.Generator) -> Parts:
     return Parts(trimesh.creation.torus(1.0, rng.uniform(0.16, 0.3), major_sections=40, minor_sections=16))
 
 
-def star(rng) -> Parts:
+def star(rng: np.random.Generator) -> Parts:
     inner = rng.uniform(0.38, 0.5)
     angle = np.arange(10) * np.pi / 5 + np.pi / 2
     radius = np.where(np.arange(10) % 2 == 0, 1, inner)
@@ -53,14 +52,14 @@ def star(rng) -> Parts:
     )
 
 
-def heart(rng) -> Parts:
+def heart(rng: np.random.Generator) -> Parts:
     t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
     return Parts(extrude(Polygon(np.stack([x / 16, y / 16], 1)), rng.uniform(0.35, 0.6)))
 
 
-def hammer(rng) -> Parts:
+def hammer(rng: np.random.Generator) -> Parts:
     w = rng.uniform(0.55, 0.75)
     head = join(
         rotated(trimesh.creation.cylinder(0.14, w * 0.5), np.pi / 2, (0, 1, 0)),
@@ -73,7 +72,7 @@ def hammer(rng) -> Parts:
     return Parts(join(head, claw), grip, WOOD) if rng.random() < 0.25 else Parts(join(head, claw, grip))
 
 
-def screwdriver(rng) -> Parts:
+def screwdriver(rng: np.random.Generator) -> Parts:
     r = rng.uniform(0.11, 0.16)
     grip = revolve(
         [(0, 0), (r * 0.8, 0), (r, 0.1), (r * 0.85, 0.35), (r, 0.55), (r * 0.6, 0.65), (0, 0.65)], sections=8
@@ -84,7 +83,7 @@ def screwdriver(rng) -> Parts:
     return Parts(grip, shaft, (0.62, 0.63, 0.66)) if rng.random() < 0.7 else Parts(join(grip, shaft))
 
 
-def wrench(rng) -> Parts:
+def wrench(rng: np.random.Generator) -> Parts:
     jaw = rng.uniform(0.24, 0.3)
     shaft = box(-0.8, -0.09, 0.8, 0.09)
     end_a = Point(0.9, 0).buffer(jaw).difference(affinity.rotate(box(0.85, -0.12, 1.4, 0.12), 15, origin=(0.9, 0)))
@@ -95,7 +94,7 @@ def wrench(rng) -> Parts:
     return Parts(extrude(unary_union([shaft.difference(Point(-0.9, 0).buffer(jaw * 0.6)), end_a, end_b]), 0.14))
 
 
-def scissors(rng) -> Parts:
+def scissors(rng: np.random.Generator) -> Parts:
     spread = rng.uniform(0.18, 0.45)
     halves = []
     for side in (-1, 1):
@@ -115,7 +114,7 @@ def scissors(rng) -> Parts:
                  join(*[blade.slice_plane((0.1, 0, 0), (1, 0, 0)) for blade in blades]), (0.65, 0.66, 0.68))  # fmt: skip
 
 
-def key(rng) -> Parts:
+def key(rng: np.random.Generator) -> Parts:
     r = rng.uniform(0.3, 0.38)
     head = Point(0, 0).buffer(r).difference(Point(-0.04, 0).buffer(r * rng.uniform(0.4, 0.55)))
     shapes = [head, box(r * 0.9, -0.07, 1.4, 0.07)]
@@ -124,7 +123,7 @@ def key(rng) -> Parts:
     return Parts(extrude(unary_union(shapes), 0.12))
 
 
-def book(rng) -> Parts:
+def book(rng: np.random.Generator) -> Parts:
     w, d, h = rng.uniform(0.65, 0.8), 1.0, rng.uniform(0.16, 0.3)
     cover = [box_mesh((w, d, 0.03), (0, 0, z)) for z in (0.015, h - 0.015)] + [
         box_mesh((0.03, d, h), (-w / 2 + 0.015, 0, h / 2))
@@ -137,7 +136,7 @@ _PIPS = {1: [(0, 0)], 2: [(-1, -1), (1, 1)], 3: [(-1, -1), (0, 0), (1, 1)], 4: [
          5: [(-1, -1), (-1, 1), (1, -1), (1, 1), (0, 0)], 6: [(-1, -1), (-1, 0), (-1, 1), (1, -1), (1, 0), (1, 1)]}  # fmt: skip
 
 
-def die(rng) -> Parts:
+def die(rng: np.random.Generator) -> Parts:
     pips = []
     order = rng.permutation(6) + 1
     for face, count in enumerate(order):
@@ -147,11 +146,11 @@ def die(rng) -> Parts:
             at[axis], at[(axis + 1) % 3], at[(axis + 2) % 3] = 0.5 * sign, 0.26 * u, 0.26 * v
             size = np.full(3, 0.105)
             size[axis] = 0.012
-            pips.append(ellipsoid_coarse(size, at))
+            pips.append(ellipsoid(size, at, 1))
     return Parts(trimesh.creation.box((1, 1, 1)), join(*pips), None)
 
 
-def candle(rng) -> Parts:
+def candle(rng: np.random.Generator) -> Parts:
     r, h = rng.uniform(0.14, 0.22), 1.0
     wax = revolve([(0, 0), (r, 0), (r, h), (r * 0.8, h), (0, h - 0.03)])
     flame = revolve([(0, h + 0.06), (0.05, h + 0.1), (0.07, h + 0.16), (0.0, h + 0.34)], smooth=True, sections=16)
@@ -159,7 +158,7 @@ def candle(rng) -> Parts:
     return Parts(wax, join(flame, wick), FLAME)
 
 
-def gear(rng) -> Parts:
+def gear(rng: np.random.Generator) -> Parts:
     teeth, depth = int(rng.integers(8, 13)), rng.uniform(0.18, 0.26)
     points = []
     for k in range(teeth):
@@ -171,18 +170,18 @@ def gear(rng) -> Parts:
     )
 
 
-def duck(rng) -> Parts:
+def duck(rng: np.random.Generator) -> Parts:
     body = ellipsoid((0.55, 0.4, 0.32), (0, 0, 0.32))
     tail = tube([[-0.35, 0, 0.4], [-0.52, 0, 0.52], [-0.66, 0, 0.68]], [0.2, 0.12, 0.03])
     head = ellipsoid((0.26, 0.25, 0.26), (0.34, 0, rng.uniform(0.74, 0.84)))
     beak = ellipsoid((0.2, 0.14, 0.05), (0.62, 0, 0.74))
-    eyes = [ellipsoid_coarse((0.04, 0.04, 0.04), (0.52, side * 0.15, 0.86)) for side in (-1, 1)]
+    eyes = [ellipsoid((0.04, 0.04, 0.04), (0.52, side * 0.15, 0.86), 1) for side in (-1, 1)]
     if rng.random() < 0.6:
         return Parts(join(body, tail, head), join(beak, *eyes), (0.95, 0.5, 0.05))
     return Parts(join(body, tail, head, beak))
 
 
-def hat(rng) -> Parts:
+def hat(rng: np.random.Generator) -> Parts:
     crown, h = rng.uniform(0.42, 0.5), rng.uniform(0.5, 0.85)
     outline = [
         (0, 0),

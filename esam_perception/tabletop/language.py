@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from esam_perception.tabletop.words import ABSENT_NOUNS, CATEGORIES, COLOURS, RE
 COLOUR_NAMES = tuple(COLOURS)
 NAMED_TEMPLATES = ("the {}", "a {}", "{}", "find the {}", "where is the {}", "bring me the {}")
 COLOUR_TEMPLATES = ("the {} thing", "something {}", "the {} object")
+Item = TypeVar("Item")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Metres between two objects along an axis before a relation along it is said to hold.
 RELATION_MARGIN = 0.06
@@ -75,11 +77,13 @@ def holds(relation: str, a: TabletopObject, b: TabletopObject) -> bool:
     raise ValueError(f"unknown relation {relation!r}: one of {RELATIONS}")
 
 
-def _pick(rng: np.random.Generator, items: Sequence):
+def _pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
-def true_phrase(objects: Sequence[TabletopObject], target: TabletopObject, kind: str, rng) -> Phrase | None:
+def true_phrase(
+    objects: Sequence[TabletopObject], target: TabletopObject, kind: str, rng: np.random.Generator
+) -> Phrase | None:
     """A phrase of `kind` that is true of `target`, or None where there is none that is unambiguous."""
     colour, category = target.colour, target.category
     if kind == "colour_category":
@@ -107,7 +111,7 @@ def true_phrase(objects: Sequence[TabletopObject], target: TabletopObject, kind:
     return Phrase(text, kind, True, tuple(o.label for o in meant))
 
 
-def false_phrase(objects: Sequence[TabletopObject], kind: str, rng) -> Phrase | None:
+def false_phrase(objects: Sequence[TabletopObject], kind: str, rng: np.random.Generator) -> Phrase | None:
     """A phrase of `kind` (a key of FALSE_KINDS) that is false of the scene, or None where none can be made."""
     colours_here = sorted({o.colour for o in objects})
     categories_here = sorted({o.category for o in objects})
@@ -169,7 +173,10 @@ def contradiction(objects: Sequence[TabletopObject], phrase: Phrase) -> Phrase |
 
 
 def draw_false(
-    objects: Sequence[TabletopObject], rng, shares: Mapping[str, float] = FALSE_KINDS, tries: int = 40
+    objects: Sequence[TabletopObject],
+    rng: np.random.Generator,
+    shares: Mapping[str, float] = FALSE_KINDS,
+    tries: int = 40,
 ) -> Phrase:
     """A false phrase with the kinds in `shares`. Raises ValueError where none can be made."""
     kinds, weights = list(shares), np.array(list(shares.values()))
@@ -181,7 +188,9 @@ def draw_false(
     raise ValueError("no false phrase could be made of this scene")
 
 
-def draw_true(objects: Sequence[TabletopObject], rng, shares: Mapping[str, float], tries: int = 40) -> Phrase | None:
+def draw_true(
+    objects: Sequence[TabletopObject], rng: np.random.Generator, shares: Mapping[str, float], tries: int = 40
+) -> Phrase | None:
     """A true phrase with the kinds in `shares`, about a visible object; None where nothing is visible."""
     seen = [o for o in objects if o.visible]
     kinds, weights = list(shares), np.array(list(shares.values()))
@@ -193,7 +202,7 @@ def draw_true(objects: Sequence[TabletopObject], rng, shares: Mapping[str, float
     return None
 
 
-def scene_phrases(objects: Sequence[TabletopObject], rng) -> tuple[Phrase, ...]:
+def scene_phrases(objects: Sequence[TabletopObject], rng: np.random.Generator) -> tuple[Phrase, ...]:
     """The phrases a scene is judged by: for each visible object one of every kind that can be made without
     ambiguity (no text twice), then as many false ones."""
     phrases: dict[str, Phrase] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ HIDDEN_GROUP = 4
 MAX_LIGHTS = 3
 
 
-def _import_mujoco():
+def _import_mujoco() -> Any:
     """MuJoCo chooses its GL when it is first imported: choose one that this machine has."""
     if "MUJOCO_GL" not in os.environ:
         os.environ["MUJOCO_GL"] = "egl" if ctypes.util.find_library("EGL") else "osmesa"
@@ -46,7 +47,7 @@ class Tabletop:
         self.width, self.height, self._samples = width, height, samples
         self._mujoco = _import_mujoco()
         self._world: World | None = None
-        self._renderer = None
+        self._renderer: Any = None  # a mujoco.Renderer, until it is closed
         self._enter_world(0)
 
     def close(self) -> None:
@@ -58,12 +59,11 @@ class Tabletop:
 
     def sample(self, seed: int) -> Scene:
         """The scene of `seed` (>= 0)."""
-        self._enter_world(seed // SCENES_PER_WORLD)
-        return sample_scene(seed, self._world)
+        return sample_scene(seed, self._enter_world(seed // SCENES_PER_WORLD))
 
     def render(self, scene: Scene, orbit: float = 0.0) -> RenderedScene:
         """Render `scene`, the camera turned by `orbit` radians around the table."""
-        self._enter_world(scene.seed // SCENES_PER_WORLD)
+        world = self._enter_world(scene.seed // SCENES_PER_WORLD)
         self._lay(scene)
         rotation, position = self._aim(scene, orbit)
         mujoco, model, data = self._mujoco, self._model, self._data
@@ -86,11 +86,11 @@ class Tabletop:
         pixels = np.bincount(instances.ravel(), minlength=len(scene.placed) + 1)
         objects = []
         for label, item in enumerate(scene.placed, start=1):
-            entry = self._world.pool[item.pool_index]
-            centre = rotation @ (np.array([*item.xy, entry.height / 2]) - position)
+            entry = world.pool[item.pool_index]
+            x, y, z = rotation @ (np.array([*item.xy, entry.height / 2]) - position)
             count = int(pixels[label])
             objects.append(
-                TabletopObject(label, entry.category, item.colour, tuple(float(v) for v in centre), count,
+                TabletopObject(label, entry.category, item.colour, (float(x), float(y), float(z)), count,
                                count >= VISIBLE_SHARE * instances.size)
             )  # fmt: skip
         focal = self.height / 2 / np.tan(scene.field_of_view / 2)
@@ -103,7 +103,7 @@ class Tabletop:
         self._enter_world(scene.seed // SCENES_PER_WORLD)
         self._lay(scene)
         self._aim(scene, 0.0)
-        model, counts = self._model, {}
+        model, counts = self._model, dict[int, int]()
         self._mujoco.mj_kinematics(model, self._data)
         self._mujoco.mj_camlight(model, self._data)
         self._renderer.enable_segmentation_rendering()
@@ -116,10 +116,10 @@ class Tabletop:
         self._renderer.disable_segmentation_rendering()
         return counts
 
-    def _enter_world(self, index: int) -> None:
+    def _enter_world(self, index: int) -> World:
         """Build the MuJoCo model of a world, unless it is the one at hand."""
         if self._world is not None and self._world.index == index:
-            return
+            return self._world
         self.close()
         mujoco, world = self._mujoco, make_world(index)
         spec = mujoco.MjSpec()
@@ -162,8 +162,9 @@ class Tabletop:
         self._option = mujoco.MjvOption()
         self._option.geomgroup[HIDDEN_GROUP] = 0
         self._world = world
+        return world
 
-    def _add_textures(self, spec, world: World) -> None:
+    def _add_textures(self, spec: Any, world: World) -> None:
         mujoco = self._mujoco
         spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
                          rgb1=[0.75, 0.77, 0.8], rgb2=[0.45, 0.45, 0.48], width=64, height=384)  # fmt: skip

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esam_perception.tabletop.objects import Parts, make_object
+from esam_perception.tabletop.objects import make_object
+from esam_perception.tabletop.shapes import Parts
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
 
 SCENES_PER_WORLD = 100
@@ -97,7 +98,7 @@ def _smooth_noise(rng: np.random.Generator, size: int) -> np.ndarray:
         low = coarse[r1][:, c] * (1 - fc) + coarse[r1][:, c1] * fc
         total += (top * (1 - fr) + low * fr) / cells**0.5
     total -= total.min()
-    return total / total.max()
+    return np.asarray(total / total.max())
 
 
 def _table_texture(rng: np.random.Generator, size: int = 256) -> np.ndarray:
@@ -116,7 +117,8 @@ def _table_texture(rng: np.random.Generator, size: int = 256) -> np.ndarray:
         mix = ((axis[:, None] + (axis[None] if kind == "checker" else 0)) % 2).astype(float)
         mix = 0.8 * mix + 0.2 * _smooth_noise(rng, size)
     colour = base + mix[..., None] * (other - base)
-    return (np.clip(colour, 0, 1) * 255).astype(np.uint8)
+    texture: np.ndarray = (np.clip(colour, 0, 1) * 255).astype(np.uint8)
+    return texture
 
 
 def _skin_texture(rng: np.random.Generator, size: int = 64) -> np.ndarray:
@@ -142,16 +144,17 @@ def make_world(index: int) -> World:
     return World(index, tuple(pool), tables, skins)
 
 
-def _jittered(rgb, rng) -> tuple[float, float, float]:
+def _jittered(rgb: tuple[float, float, float], rng: np.random.Generator) -> tuple[float, float, float]:
     """The colour as it comes out of a pot: hue, saturation and value vary, the word for it does not."""
     hue, saturation, value = colorsys.rgb_to_hsv(*rgb)
     hue = (hue + rng.normal(0, 0.008)) % 1
     saturation = np.clip(saturation + rng.normal(0, 0.05) * (saturation > 0.1), 0, 1)
     value = np.clip(value + rng.normal(0, 0.03), 0.03, 1)
-    return tuple(float(c) for c in colorsys.hsv_to_rgb(hue, saturation, value))
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return float(red), float(green), float(blue)
 
 
-def _draw_names(rng, count: int) -> list[tuple[str, str]]:
+def _draw_names(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
     """Colour and category of each object; half of the later ones share one word with an earlier one, so that both
     words of a phrase are needed."""
     names: list[tuple[str, str]] = []
@@ -197,7 +200,7 @@ def sample_scene(seed: int, world: World) -> Scene:
         elif rng.random() < 0.25:
             trim = rgb
         skin = 0 if rng.random() < 0.5 else int(rng.integers(1, len(world.skin_textures)))
-        placed.append(Placed(index, colour, rgb, tuple(trim), (x, y), rng.uniform(-np.pi, np.pi), skin))
+        placed.append(Placed(index, colour, rgb, trim, (x, y), rng.uniform(-np.pi, np.pi), skin))
         rng.random()  # of a quantity that is gone: without this draw every seed would give another scene
     lights = []
     for k in range(int(rng.integers(1, 4))):

@@ -6,9 +6,11 @@ The meshes are for looking at and need not be watertight.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import trimesh
+from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 from shapely.geometry import Polygon
 
@@ -27,9 +29,9 @@ class Parts:
     trim_colour: tuple[float, float, float] | None = None
 
 
-def revolve(points, smooth: bool = False, sections: int = 36) -> trimesh.Trimesh:
+def revolve(profile: ArrayLike, smooth: bool = False, sections: int = 36) -> trimesh.Trimesh:
     """Surface of revolution about z of (radius, height) points; `smooth` interpolates between them."""
-    points = np.asarray(points, float)
+    points = np.asarray(profile, float)
     if smooth:
         at = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
         fine = np.linspace(0, at[-1], 28)
@@ -38,9 +40,9 @@ def revolve(points, smooth: bool = False, sections: int = 36) -> trimesh.Trimesh
     return trimesh.creation.revolve(points, sections=sections)
 
 
-def vessel(outer, wall: float, smooth: bool = True) -> trimesh.Trimesh:
+def vessel(profile: ArrayLike, wall: float, smooth: bool = True) -> trimesh.Trimesh:
     """An open vessel: the outer profile from foot to rim, then the inner one back down at `wall` distance."""
-    outer = np.asarray(outer, float)
+    outer = np.asarray(profile, float)
     if smooth:
         at = np.linspace(0, 1, len(outer))
         fine = np.linspace(0, 1, 16)
@@ -51,10 +53,10 @@ def vessel(outer, wall: float, smooth: bool = True) -> trimesh.Trimesh:
     return revolve(np.concatenate([[[0, outer[0, 1]]], outer, inner, [[0, outer[0, 1] + wall]]]))
 
 
-def tube(path, radius, sides: int = 12) -> trimesh.Trimesh:
-    """A tube of circles of `radius` (number or one per point) along `path` [N, 3], with closed ends."""
-    path = np.asarray(path, float)
-    radius = np.broadcast_to(np.asarray(radius, float), len(path))
+def tube(points: ArrayLike, radii: ArrayLike, sides: int = 12) -> trimesh.Trimesh:
+    """A tube of circles of `radii` (a number or one per point) along `points` [N, 3], with closed ends."""
+    path = np.asarray(points, float)
+    radius = np.broadcast_to(np.asarray(radii, float), len(path))
     tangent = np.gradient(path, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     reference = np.eye(3)[np.argmin(np.abs(tangent).max(0))]
@@ -82,40 +84,41 @@ def tube(path, radius, sides: int = 12) -> trimesh.Trimesh:
     return mesh
 
 
-def arc(radius_x, radius_z, start, stop, centre=(0, 0, 0), steps=14) -> np.ndarray:
+def arc(
+    radius_x: float, radius_z: float, start: float, stop: float, centre: ArrayLike = (0, 0, 0), steps: int = 14
+) -> np.ndarray:
     """Points of an elliptic arc in the xz plane, angles in radians from +x towards +z."""
     angle = np.linspace(start, stop, steps)
-    return np.stack([radius_x * np.cos(angle), 0 * angle, radius_z * np.sin(angle)], 1) + np.asarray(centre, float)
+    around = np.stack([radius_x * np.cos(angle), 0 * angle, radius_z * np.sin(angle)], 1)
+    return np.asarray(around + np.asarray(centre, float))
 
 
 def extrude(polygon: Polygon, height: float) -> trimesh.Trimesh:
+    """The polygon in the xy plane as a plate of this height."""
     return trimesh.creation.extrude_polygon(polygon, height)
 
 
-def ellipsoid(size, centre=(0, 0, 0)) -> trimesh.Trimesh:
-    mesh = trimesh.creation.icosphere(subdivisions=3)
+def ellipsoid(size: ArrayLike, centre: ArrayLike = (0, 0, 0), subdivisions: int = 3) -> trimesh.Trimesh:
+    """An ellipsoid of these half axes; small ones do with fewer subdivisions."""
+    mesh: trimesh.Trimesh = trimesh.creation.icosphere(subdivisions=subdivisions)
     mesh.apply_scale(size)
     mesh.apply_translation(centre)
     return mesh
 
 
-def ellipsoid_coarse(size, centre) -> trimesh.Trimesh:
-    mesh = trimesh.creation.icosphere(subdivisions=1)
-    mesh.apply_scale(size)
+def box_mesh(size: ArrayLike, centre: ArrayLike) -> trimesh.Trimesh:
+    """A box of these side lengths."""
+    mesh: trimesh.Trimesh = trimesh.creation.box(size)
     mesh.apply_translation(centre)
     return mesh
 
 
-def box_mesh(size, centre) -> trimesh.Trimesh:
-    mesh = trimesh.creation.box(size)
-    mesh.apply_translation(centre)
-    return mesh
-
-
-def rotated(mesh: trimesh.Trimesh, angle: float, axis) -> trimesh.Trimesh:
+def rotated(mesh: trimesh.Trimesh, angle: float, axis: ArrayLike) -> trimesh.Trimesh:
+    """The same mesh, turned in place by an angle in radians about an axis through the origin."""
     mesh.apply_transform(trimesh.transformations.rotation_matrix(angle, axis))
     return mesh
 
 
 def join(*meshes: trimesh.Trimesh) -> trimesh.Trimesh:
-    return trimesh.util.concatenate(meshes)
+    """All of them as one mesh."""
+    return cast("trimesh.Trimesh", trimesh.util.concatenate(meshes))

@@ -315,13 +315,14 @@ def _expected_iou(mask: np.ndarray, probability: np.ndarray | None, predicted_io
         return 1.0
     # what the IoU would be if every pixel were of the thing with its probability
     inside = float(probability[mask].sum())
-    return inside / max(np.count_nonzero(mask) + float(probability.sum()) - inside, 1e-9)
+    return inside / max(int(np.count_nonzero(mask)) + float(probability.sum()) - inside, 1e-9)
 
 
 def _position_covariance(spread: np.ndarray, position: np.ndarray, share: float) -> np.ndarray:
     of_mask = share * (spread + ROUND * np.trace(spread) / 3 * np.eye(3))
     # a wrong depth moves the point along its ray
-    return of_mask + DEPTH_ERROR**2 * np.outer(position, position) + POSITION_ERROR**2 * np.eye(3)
+    covariance: np.ndarray = of_mask + DEPTH_ERROR**2 * np.outer(position, position) + POSITION_ERROR**2 * np.eye(3)
+    return covariance
 
 
 def _angle_covariance(values: np.ndarray, axes: np.ndarray, share: float) -> np.ndarray:
@@ -334,4 +335,5 @@ def _angle_covariance(values: np.ndarray, axes: np.ndarray, share: float) -> np.
         gap = (a - b) ** 2
         known = share * a * b
         variances[about] = UNKNOWN_ANGLE * known / (known + UNKNOWN_ANGLE * gap)
-    return axes @ np.diag(variances) @ axes.T
+    covariance: np.ndarray = axes @ np.diag(variances) @ axes.T
+    return covariance

@@ -71,7 +71,8 @@ class BlipGolden:
         """The image as the official code gets it, uint8 [384, 384, 3]: Pillow's bicubic, width first. In two steps every
         Pillow does that; in one, 13 and later do not."""
         image = Image.fromarray(self.image(name))
-        return np.array(image.resize((SIDE, image.height), Image.BICUBIC).resize((SIDE, SIDE), Image.BICUBIC))
+        bicubic = Image.Resampling.BICUBIC
+        return np.array(image.resize((SIDE, image.height), bicubic).resize((SIDE, SIDE), bicubic))
 
     def pixels(self, name: str) -> torch.Tensor:
         """`resized`, normalised: [1, 3, 384, 384], in the matcher's own precision."""

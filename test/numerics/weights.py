@@ -25,6 +25,7 @@ class GoldenWeights:
     def __init__(self, goldens: Path, files: Path) -> None:
         self.goldens, self.files = goldens, files
         spec = importlib.util.spec_from_file_location("detweights", goldens / "detweights.py")
+        assert spec is not None and spec.loader is not None  # the name ends in .py
         self._rule = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self._rule)
 

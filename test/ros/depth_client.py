@@ -43,9 +43,11 @@ class DepthClient(Client):
     def wait_until_active(self) -> None:
         super().wait_until_active()
         for publisher in (self.depth_publisher, self.info_publisher):
-            self.wait(lambda: publisher.get_subscription_count() > 0, "the node to subscribe to depth and intrinsics")
+            self.wait(
+                lambda p=publisher: p.get_subscription_count() > 0, "the node to subscribe to depth and intrinsics"
+            )
         for name in ("targets", "target_poses", "points"):
-            self.wait(lambda: self.node.count_publishers(f"/esam/{name}") > 0, f"esam/{name}")
+            self.wait(lambda name=name: self.node.count_publishers(f"/esam/{name}") > 0, f"esam/{name}")
 
     def no_targets(self, reason: str) -> int:
         return int(self.status().get(f"no_target/{reason}", 0))

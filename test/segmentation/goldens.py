@@ -50,7 +50,8 @@ class SamGolden:
         """Points [1, Q, N, 2] and labels [1, Q, N], in the model's own precision."""
         prompt = self.content["prompts"][image][name]
         dtype = self.model.prompt_encoder.invalid_points.weight.dtype
-        return tuple(torch.tensor(prompt[key], dtype=dtype)[None] for key in ("points", "labels"))
+        points, labels = (torch.tensor(prompt[key], dtype=dtype)[None] for key in ("points", "labels"))
+        return points, labels
 
     def encode(self, image: str) -> torch.Tensor:
         pixels = torch.from_numpy(self.image(image)).permute(2, 0, 1)[None]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -244,7 +245,7 @@ def test_bfloat16_computes_alike_and_keeps_weights_and_losses_in_float32(tmp_pat
         stage = SegmentationStage(EfficientSam(SAM))
         machine = Machine(torch.device("cpu"), precision)
         train_stage(
-            precision, tmp_path, stage, lambda step: stage.loss_of_clicks(cache, step, 2), 50, 2e-3, machine=machine
+            precision, tmp_path, stage, partial(stage.loss_of_clicks, cache, batch=2), 50, 2e-3, machine=machine
         )
         assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in stage.parameters())
         losses[precision] = read_curve(tmp_path / f"{precision}.jsonl")["loss"][0]

@@ -143,10 +143,12 @@ def train_refinement(
         stage = new_matching_stage(work_dir)
         stage.load_state_dict(_learned(work_dir, before))
 
-        def loss_of(step: int):
-            # the stage and the mixture of the cycle: the closure is used up within it
+        # the defaults are those of this cycle
+        def loss_of(
+            step: int, stage: MatchingStage = stage, mixture: PhraseMixture = mixture, stream: int = 29 + cycle
+        ) -> dict[str, torch.Tensor]:
             side = _side(REFINEMENT_SIDES, step / steps)
-            return stage.loss_of_scenes(cache, step, batch, side, mixture, 29 + cycle)
+            return stage.loss_of_scenes(cache, step, batch, side, mixture, stream)
 
         before = f"refinement_{cycle}"
         train_stage(before, work_dir, stage, loss_of, steps, 8e-4, muon_rate=0.008, heads=stage.heads, machine=machine)
