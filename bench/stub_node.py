@@ -10,7 +10,7 @@ import numpy as np
 
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.profiles.registry import load_profile
-from esam_perception.ros.node import node
+from esam_perception.ros import node
 from esam_perception.types import Located, Match, Provenance, Query, Segment, Timing, Verdict
 
 GRID = 24

@@ -116,7 +116,7 @@ def frame_rate(environment: dict[str, str], logs: Path, seconds: float) -> dict:
         "device": "cpu",
         "segment_always": True,
     }
-    child = Child("esam_perception.ros.node.node", parameters, logs / "rate.log", environment, "/rate")
+    child = Child("esam_perception.ros.node", parameters, logs / "rate.log", environment, "/rate")
     peer = Peer("/rate/image", "/rate/esam/matches", msg.MatchArray)
     frames = [ROS.image(cv2.resize(f.image, (640, 480)), "rgb8", ROS.header(0, "")) for f in load_clip()]
     try:
@@ -167,7 +167,7 @@ def memory(environment: dict[str, str], logs: Path, frames: int) -> list[tuple[i
         "device": "cpu",
         "segment_always": True,
     }
-    child = Child("esam_perception.ros.node.node", parameters, logs / "memory.log", environment, "/memory")
+    child = Child("esam_perception.ros.node", parameters, logs / "memory.log", environment, "/memory")
     peer = Peer("/memory/image", "/memory/esam/matches", msg.MatchArray)
     query = peer.node.create_publisher(String, "/memory/esam/query", 10)
     message, seen = noise(160, 120), []

@@ -86,7 +86,7 @@ def _show(args: argparse.Namespace, asked: list[str], environment: dict[str, str
         node_parameters = {"model": model, "device": args.device, "image": "camera/image_raw"}
         if args.image is None:
             node_parameters["depth"] = "camera/depth/image_raw"
-        children.append(Child("esam_perception.ros.node.node", node_parameters, args.output / "node.log", environment))
+        children.append(Child("esam_perception.ros.node", node_parameters, args.output / "node.log", environment))
         children.append(_start_camera(args, environment))
         from esam_perception.ros.viewer.demo_listener import Listener
 

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from esam_perception.errors import EsamError
@@ -36,13 +36,21 @@ class QueryStore:
 
     folder: of the machine's ROS state ($ROS_HOME, else ~/.ros). node: its fully qualified name. path: the file,
     `folder`/esam/NODE.queries.json, with a dot for each slash in the name (a dot is no character of a ROS name, so no
-    two nodes share a file).
+    two nodes share a file). run: what another run of the node kept is none of this one's; empty: a run like any other.
     """
 
-    def __init__(self, folder: Path, node: str) -> None:
+    def __init__(self, folder: Path, node: str, run: str = "") -> None:
+        self._run = run
         self.path = folder / "esam" / f"{node.strip('/').replace('/', '.')}.queries.json"
         self._lock = threading.Lock()
         self._kept: tuple[Query, ...] | None = None
+
+    @classmethod
+    def of_node(cls, name: str, environment: Mapping[str, str] = os.environ) -> QueryStore:
+        """That of a node by its fully qualified name, below ROS_HOME, as its logs are. ESAM_RUN is what a launch tells all its
+        starts of the node, so that another launch begins with its own queries."""
+        home = Path(environment.get("ROS_HOME") or Path.home() / ".ros")
+        return cls(home, name, environment.get("ESAM_RUN", ""))
 
     def save(self, queries: Sequence[Query]) -> None:
         """Keep these queries, none too; a set that is kept already costs nothing.
@@ -53,7 +61,7 @@ class QueryStore:
         """
         wanted = tuple(queries)
         with self._lock:
-            content = {"version": VERSION, "queries": [_entry(query) for query in wanted]}
+            content = {"version": VERSION, "run": self._run, "queries": [_entry(query) for query in wanted]}
             try:
                 if wanted == self._kept and self.path.exists():
                     return
@@ -65,7 +73,7 @@ class QueryStore:
             self._kept = wanted
 
     def load(self) -> tuple[Query, ...] | None:
-        """The queries that were kept, () where the set was cleared, None where none was ever kept.
+        """The queries that were kept, () where the set was cleared, None where none was ever kept in this run.
 
         Raises QueryStoreError: not_read where the file cannot be read; damaged where it holds no legal set of queries:
         it is then laid aside (`path` with .damaged behind), and the next `load` finds none.
@@ -80,11 +88,12 @@ class QueryStore:
                     "not_read", f"the kept queries cannot be read from {self.path}: {error.strerror or error}"
                 ) from error
             try:
-                self._kept = _queries(data)
+                run, queries = _content(data)
             except (ValueError, RecursionError) as error:
                 raise QueryStoreError(
                     "damaged", f"the kept queries in {self.path} are damaged ({error}){self._lay_aside()}"
                 ) from error
+            self._kept = queries if run == self._run else None
             return self._kept
 
     def _lay_aside(self) -> str:
@@ -130,18 +139,20 @@ class QueryStore:
             os.close(descriptor)
 
 
-def _queries(data: bytes) -> tuple[Query, ...]:
-    """The queries of a file. Raises ValueError (RefusedQuery is one) and RecursionError."""
+def _content(data: bytes) -> tuple[str, tuple[Query, ...]]:
+    """(run, queries) of a file. Raises ValueError (RefusedQuery is one) and RecursionError."""
     if len(data) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES} bytes")
     content = json.loads(data.decode())
-    if not isinstance(content, dict) or set(content) != {"version", "queries"}:
-        raise ValueError("it must hold `version` and `queries`")
+    if not isinstance(content, dict) or set(content) != {"version", "run", "queries"}:
+        raise ValueError("it must hold `version`, `run` and `queries`")
     if content["version"] != VERSION:
         raise ValueError(f"it is of version {str(content['version'])[:20]}, this package writes and reads {VERSION}")
     if not isinstance(content["queries"], list):
         raise ValueError("`queries` must be a list")
-    return checked_queries([_query(entry) for entry in content["queries"]])
+    if not isinstance(content["run"], str):
+        raise ValueError("`run` must be a text")
+    return content["run"], checked_queries([_query(entry) for entry in content["queries"]])
 
 
 def _entry(query: Query) -> dict[str, str | float]:

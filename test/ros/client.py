@@ -164,7 +164,7 @@ def running_node(
     log: Path,
     parameters: dict,
     kind: type = Client,
-    module: str = "esam_perception.ros.node.node",
+    module: str = "esam_perception.ros.node",
     process: type[Child] | None = None,
 ) -> Iterator[tuple[Client, Child]]:
     """The real node in a process of its own, and a client of that kind, in a domain of their own until the block ends.

@@ -1,7 +1,7 @@
 """The real node on a ROS graph that cannot be looked at: every look raises."""
 
+from esam_perception.ros import node
 from esam_perception.ros.health import health
-from esam_perception.ros.node import node
 
 
 def no_graph(*_: object) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from esam_perception.pipeline.pipeline import Pipeline
-from esam_perception.ros.node import node
+from esam_perception.ros import node
 
 TOO_LARGE, SLOW = 65, 67
 GATE = "ESAM_TEST_GATE"  # the environment variable that names the file; beside it appears `.begun` once work began

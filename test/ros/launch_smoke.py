@@ -19,7 +19,6 @@ from pathlib import Path
 import rclpy
 from lifecycle_msgs.srv import GetState
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
@@ -27,6 +26,7 @@ from esam_perception import msg
 from esam_perception.environment.domains import claimed_domain
 from esam_perception.environment.processes import ros_environment
 from esam_perception.ros.wire.messages import ROS
+from esam_perception.ros.wire.qos import LATCHED
 from esam_perception.tabletop.clip import load_clip
 
 NAMESPACE, TOPIC = "smoke", "/smoke/camera/image_raw"
@@ -50,8 +50,7 @@ def ask(node: Node, process: subprocess.Popen) -> str:
     arrays: list = []
     active: list = []
     node.create_subscription(msg.MatchArray, f"/{NAMESPACE}/esam/matches", arrays.append, 10)
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    node.create_subscription(msg.QueryArray, f"/{NAMESPACE}/esam/active_queries", active.append, latched)
+    node.create_subscription(msg.QueryArray, f"/{NAMESPACE}/esam/active_queries", active.append, LATCHED)
     queries = node.create_publisher(String, f"/{NAMESPACE}/esam/query", 10)
     images = node.create_publisher(Image, TOPIC, 5)
     states = node.create_client(GetState, f"/{NAMESPACE}/esam/get_state")

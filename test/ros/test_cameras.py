@@ -12,7 +12,6 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 
@@ -20,6 +19,7 @@ from esam_perception.commands.dispatcher import main
 from esam_perception.environment.processes import Child
 from esam_perception.images.encodings import depth_to_metres, image_to_rgb
 from esam_perception.ros.cameras.file_camera import SourceError, frames_of
+from esam_perception.ros.wire.qos import LATCHED
 from esam_perception.tabletop.needs import CANNOT_RENDER_EXIT_CODE
 from test.conftest import ROOT
 from test.missing import SIMULATOR, environment_without
@@ -32,12 +32,11 @@ class Watcher(Client):
     def __init__(self, domain_id: int) -> None:
         super().__init__(domain_id, "/unused")
         self.seen: dict[str, list] = {"image": [], "info": [], "depth": [], "instances": [], "scene": []}
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        for name, kind, topic, qos in (
+        for name, kind, topic, profile in (
             ("image", Image, "image_raw", 5), ("info", CameraInfo, "camera_info", 5), ("depth", Image, "depth/image_raw", 5),
-            ("instances", Image, "truth/instances", 5), ("scene", String, "truth/scene", latched),
+            ("instances", Image, "truth/instances", 5), ("scene", String, "truth/scene", LATCHED),
         ):  # fmt: skip
-            self.node.create_subscription(kind, f"/camera/{topic}", self.seen[name].append, qos)
+            self.node.create_subscription(kind, f"/camera/{topic}", self.seen[name].append, profile)
 
 
 @pytest.fixture

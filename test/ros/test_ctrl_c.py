@@ -60,7 +60,9 @@ def fresh(tmp_path):
         children = []
 
         def begin(parameters: dict) -> Child:
-            children.append(Child(NODE, {"device": "cpu", **parameters}, tmp_path / "n.log", own_environment(domain_id)))
+            children.append(
+                Child(NODE, {"device": "cpu", **parameters}, tmp_path / "n.log", own_environment(domain_id))
+            )
             return children[-1]
 
         yield begin

@@ -225,7 +225,7 @@ def test_queries_survive_a_kill_and_no_other_run(tmp_path, tiny_profile, monkeyp
         environment = {**ros_environment(domain_id), "ROS_DOMAIN_ID": str(domain_id), "ESAM_RUN": "one"}
 
         def node(run: str, number: int) -> ForkedChild:
-            return ForkedChild("esam_perception.ros.node.node", {"device": "cpu", **parameters}, tmp_path / f"{number}.log",
+            return ForkedChild("esam_perception.ros.node", {"device": "cpu", **parameters}, tmp_path / f"{number}.log",
                          {**environment, "ESAM_RUN": run})  # fmt: skip
 
         def active(client) -> list[tuple[str, str, float]]:

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from builtin_interfaces.msg import Time
+from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
 
 from esam_perception.ros.cameras.camera import camera_info
@@ -23,6 +24,8 @@ def test_a_camera_info_is_read_as_it_was_made():
     made = camera_info(np.array([[500.0, 0, 319.5], [0, 510.0, 239.5], [0, 0, 1]]), 640, 480, Header())
     for rectified in (False, True):
         assert intrinsics_of(made, 640, 480, rectified) == Intrinsics(500.0, 510.0, 319.5, 239.5, 640, 480)
+    made.roi = RegionOfInterest(x_offset=100, y_offset=50, width=200, height=100)
+    assert intrinsics_of(made, 200, 100) == Intrinsics(500.0, 510.0, 219.5, 189.5, 200, 100)
     assert not is_distorted(made)
     with pytest.raises(NoDepth) as refused:
         intrinsics_of(type(made)(width=640, height=480), 640, 480)

@@ -68,7 +68,7 @@ def entry(**changes):
 
 
 def file_of(*entries, version=1):
-    return json.dumps({"version": version, "queries": list(entries)})
+    return json.dumps({"version": version, "run": "", "queries": list(entries)})
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,8 @@ def file_of(*entries, version=1):
         ("[]", "version"),
         ("[" * 100_000, "recursion"),
         ('{"version": 1}', "version"),
-        ('{"version": 1, "queries": {}}', "list"),
+        ('{"version": 1, "run": 3, "queries": []}', "run"),
+        ('{"version": 1, "run": "", "queries": {}}', "list"),
         (file_of(version=2), "of version 2"),
         (file_of("a mug"), "a query must hold text"),
         (file_of({"text": "a mug"}), "a query must hold text"),
@@ -118,7 +119,7 @@ def test_a_damaged_file_is_a_reason_and_is_laid_aside(tmp_path, content, said):
     st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=3)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["version", "queries", "text", "id"]), inner, max_size=4),
+        st.dictionaries(st.sampled_from(["version", "run", "queries", "text", "id"]), inner, max_size=4),
     ),
 ).map(lambda content: json.dumps(content).encode())))  # fmt: skip
 def test_whatever_the_file_holds_is_a_set_or_a_reason(tmp_path, content):
@@ -188,3 +189,12 @@ def test_a_set_that_is_kept_already_is_not_written_again(tmp_path):
     store.path.unlink()
     store.save([MUG])
     assert QueryStore(tmp_path, "/esam").load() == (MUG,)
+
+
+def test_what_another_run_kept_is_none_of_this_ones(tmp_path):
+    first, second = QueryStore(tmp_path, "/esam", "one"), QueryStore(tmp_path, "/esam", "two")
+    first.save([MUG])
+    assert second.load() is None and QueryStore(tmp_path, "/esam").load() is None
+    assert QueryStore(tmp_path, "/esam", "one").load() == (MUG,)
+    second.save([MUG])
+    assert first.load() is None and second.load() == (MUG,)

@@ -12,10 +12,10 @@ import rclpy
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
+from esam_perception.ros.wire import qos
 from esam_perception.ros.wire.messages import ROS
 
 try:
@@ -23,9 +23,6 @@ try:
 except ImportError:  # comes with apt's ROS, not with the PyPI wheels: the transform is published where it is installed
     TFMessage = None
 
-# Reliable publishers serve reliable and best-effort subscribers alike.
-CAMERA_QOS = QoSProfile(depth=2)
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 FRAME_ID = "camera_optical_frame"
 LINK_FRAME_ID = "camera_link"
 
@@ -35,14 +32,14 @@ class CameraPublishers:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._image = node.create_publisher(Image, "camera/image_raw", CAMERA_QOS)
-        self._info = node.create_publisher(CameraInfo, "camera/camera_info", CAMERA_QOS)
-        self._depth = node.create_publisher(Image, "camera/depth/image_raw", CAMERA_QOS)
-        self._instances = node.create_publisher(Image, "camera/truth/instances", CAMERA_QOS)
-        self._scene = node.create_publisher(String, "camera/truth/scene", LATCHED)
+        self._image = node.create_publisher(Image, "camera/image_raw", qos.CAMERA)
+        self._info = node.create_publisher(CameraInfo, "camera/camera_info", qos.CAMERA)
+        self._depth = node.create_publisher(Image, "camera/depth/image_raw", qos.CAMERA)
+        self._instances = node.create_publisher(Image, "camera/truth/instances", qos.CAMERA)
+        self._scene = node.create_publisher(String, "camera/truth/scene", qos.LATCHED)
         self._scene_text = ""
         if TFMessage is not None:
-            self._tf = node.create_publisher(TFMessage, "/tf_static", LATCHED)
+            self._tf = node.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
             self._tf.publish(TFMessage(transforms=[optical_transform(node.get_clock().now().to_msg())]))
 
     def publish(

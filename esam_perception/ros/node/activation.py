@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from esam_perception.contract import Counts, to_nanoseconds
@@ -20,6 +19,7 @@ from esam_perception.ros.health.graph_check import Wanted
 from esam_perception.ros.health.statistics import Statistics
 from esam_perception.ros.node.depth_input import DepthInput
 from esam_perception.ros.node.parameters import Settings
+from esam_perception.ros.wire import qos
 from esam_perception.ros.wire.outputs import Outputs
 from esam_perception.stream.session import Session
 from esam_perception.stream.slots import FrameBuffer, LatestFrameSlot
@@ -50,19 +50,17 @@ class Activation:
         self.image_topic = image_topic
         self.frames = FrameBuffer(settings.frame_buffer)
         self._slot, self._stream = LatestFrameSlot(), Stream()
-        reliable = settings.reliability == "reliable"
-        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        qos = QoSProfile(depth=1, reliability=reliability)
+        image_qos = qos.image(settings.reliability)
         kind, name = (
             (CompressedImage, "CompressedImage") if settings.image_transport == "compressed" else (Image, "Image")
         )
-        self._subscription = around.node.create_subscription(kind, image_topic, self._on_image, qos)
+        self._subscription = around.node.create_subscription(kind, image_topic, self._on_image, image_qos)
         try:
-            self._depth.activate(reliability, settings)
+            self._depth.activate(settings)
         except BaseException:
             around.node.destroy_subscription(self._subscription)
             raise
-        self._wanted = Wanted(image_topic, f"sensor_msgs/msg/{name}", qos, "image", must=True)
+        self._wanted = Wanted(image_topic, f"sensor_msgs/msg/{name}", image_qos, "image", must=True)
         around.statistics.listen()
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
         self._worker.start()

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -22,7 +21,7 @@ from esam_perception.images.encodings import RefusedImage, depth_to_metres
 from esam_perception.ros.health.graph_check import Wanted
 from esam_perception.ros.health.statistics import Statistics
 from esam_perception.ros.node.parameters import Settings
-from esam_perception.ros.wire import target_messages
+from esam_perception.ros.wire import qos, target_messages
 from esam_perception.ros.wire.target_outputs import TargetOutputs
 from esam_perception.stream.session import Options
 from esam_perception.targets.arrivals import Arrivals, advice_on_lost_depth
@@ -68,23 +67,21 @@ class DepthInput:
         if target_messages.MarkerArray is None:
             self._say_once("targets is not published: visualization_msgs is not installed")
 
-    def activate(self, reliability: ReliabilityPolicy, settings: Settings) -> None:
-        """Subscribe to depth and intrinsics. reliability: as the image's."""
+    def activate(self, settings: Settings) -> None:
+        """Subscribe to depth and intrinsics."""
         if self._topics is None:
             return
         node = self._node
         # locate may ask for any of the frames that are kept
         self._buffer = DepthBuffer(settings.frame_buffer)
-        # a burst of depth messages must not cost the one that belongs to the image
-        qos = QoSProfile(depth=5, reliability=reliability)
-        info_qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        depth = node.create_subscription(Image, self._topics.depth, self._on_depth, qos)
+        depth_qos = qos.depth(settings.reliability)
+        depth = node.create_subscription(Image, self._topics.depth, self._on_depth, depth_qos)
         self._subscriptions = [depth]
-        info = node.create_subscription(CameraInfo, self._topics.camera_info, self._on_camera_info, info_qos)
+        info = node.create_subscription(CameraInfo, self._topics.camera_info, self._on_camera_info, qos.CAMERA_INFO)
         self._subscriptions = [depth, info]
         self.wanted = [
-            Wanted(depth.topic_name, "sensor_msgs/msg/Image", qos, "depth", must=True),
-            Wanted(info.topic_name, "sensor_msgs/msg/CameraInfo", info_qos, "camera_info", must=True),
+            Wanted(depth.topic_name, "sensor_msgs/msg/Image", depth_qos, "depth", must=True),
+            Wanted(info.topic_name, "sensor_msgs/msg/CameraInfo", qos.CAMERA_INFO, "camera_info", must=True),
         ]
         self._outputs.activate()
         node.get_logger().info(f"3D targets: depth from {depth.topic_name}, intrinsics from {info.topic_name}")

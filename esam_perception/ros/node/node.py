@@ -6,48 +6,41 @@ queries, parameters, transitions. Frames and calls of the service take it once.
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
 from collections.abc import Callable
-from dataclasses import fields
 
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from esam_perception import msg
 from esam_perception.environment.distro import profile_in_use
 from esam_perception.environment.shared_memory import shortage
-from esam_perception.errors import EsamError
+from esam_perception.errors import EsamError, in_one_line
 from esam_perception.ros.health.graph_check import Wanted
 from esam_perception.ros.health.health import Health, NodeState
 from esam_perception.ros.health.statistics import Statistics
 from esam_perception.ros.node import parameters
 from esam_perception.ros.node.activation import Activation, Surroundings
 from esam_perception.ros.node.depth_input import DepthInput, depth_topics
-from esam_perception.ros.node.ending import WORK_SECONDS, catch_signals, leave
+from esam_perception.ros.node.ending import WORK_SECONDS
 from esam_perception.ros.node.locate_service import LocateService, Serving
 from esam_perception.ros.node.parameters import BadParameter, Settings
 from esam_perception.ros.node.private import RefusesTransitions, destroy_state_machine
-from esam_perception.ros.node.spinning import spin, stop
+from esam_perception.ros.wire import qos
 from esam_perception.ros.wire.messages import ROS
 from esam_perception.ros.wire.outputs import Outputs
 from esam_perception.ros.wire.target_outputs import TargetOutputs
 from esam_perception.stream.query_sets import RefusedQuery, parse_query_text, queries_of_message
-from esam_perception.stream.session import Model, Options, Session
+from esam_perception.stream.query_store import QueryStore, QueryStoreError
+from esam_perception.stream.session import Model, Session
 from esam_perception.stream.turns import NotActive, PipelineTurns
 from esam_perception.types import Query
 
-QUERY_QOS = QoSProfile(depth=10)
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR,
 )  # fmt: skip
@@ -81,7 +74,9 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             self, self._settings.locate_queue, ReentrantCallbackGroup(), self._serving, self.refuse
         )
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._take_queries("parameter queries", lambda: parse_query_text(self._settings.queries))
+        self._store = QueryStore.of_node(self.get_fully_qualified_name()) if self._settings.keep_queries else None
+        if not self._restore():
+            self._take_queries("parameter queries", lambda: parse_query_text(self._settings.queries))
         if self._settings.autostart:
             steady = Clock(clock_type=ClockType.STEADY_TIME)
             self._starter = self.create_timer(0.0, self._start, clock=steady)
@@ -146,7 +141,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             work()
         except Exception as error:
             if self.context.ok():
-                self._fatal = f"{name} failed: {said_of(error)}"
+                self._fatal = f"{name} failed: {in_one_line(error)}"
                 self.get_logger().error(self._fatal)
                 self._statistics.problem(self._fatal)
                 self._health.soon()
@@ -185,7 +180,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
 
     def _first_session(self, model: Model) -> Session:
         """With the queries that came before the model did; those that it cannot take are refused one by one."""
-        session, kept = Session(model, options_of(self._settings)), []
+        session, kept = Session(model, self._settings.options()), []
         for query in self._queries:
             try:
                 session.check([query])
@@ -264,7 +259,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
         """Take the active queries from a topic; returns its full name."""
         topic = str(self.resolve_topic_name(name))
         self.create_subscription(
-            kind, name, lambda message: self._take_queries(topic, lambda: parse(message)), QUERY_QOS
+            kind, name, lambda message: self._take_queries(topic, lambda: parse(message)), qos.QUERY
         )
         return topic
 
@@ -280,11 +275,30 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             return
         self._announce(queries)
 
+    def _restore(self) -> bool:
+        """Take up the queries that this node had when it died. Returns whether any set was kept."""
+        try:
+            queries = self._store.load() if self._store else None
+        except QueryStoreError as error:
+            self.refuse("keep_queries", error.reason, str(error))
+            return False
+        if queries is None:
+            return False
+        self.get_logger().info(f"restored {len(queries)} active queries, which were kept when the node ended")
+        self._announce(queries)
+        self._restored = len(queries)
+        return True
+
     def _announce(self, queries: tuple[Query, ...]) -> None:
         """These are the active queries from now on."""
         news = queries != self._queries
         self._queries = queries
         self._restored = 0
+        try:
+            if self._store:
+                self._store.save(queries)
+        except QueryStoreError as error:
+            self.refuse("keep_queries", error.reason, str(error))
         self._outputs.publish_queries(queries, ROS.header(self.get_clock().now().nanoseconds, ""))
         if news:
             texts = "; ".join(query.text for query in queries)[:200]
@@ -299,7 +313,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             queries = parse_query_text(settings.queries) if "queries" in values else self._queries
             session = self._session
             if session is not None:
-                session = Session(session.model, options_of(settings), queries)
+                session = Session(session.model, settings.options(), queries)
                 session.check(queries)
         except EsamError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -339,48 +353,8 @@ class EsamNode(RefusesTransitions, LifecycleNode):
             restored=self._restored,
             degradation=activation.degradation if activation else "none",
             wanted=[
-                Wanted(self._query_topic, "std_msgs/msg/String", QUERY_QOS),
-                Wanted(self._queries_topic, "esam_perception/msg/QueryArray", QUERY_QOS),
+                Wanted(self._query_topic, "std_msgs/msg/String", qos.QUERY),
+                Wanted(self._queries_topic, "esam_perception/msg/QueryArray", qos.QUERY),
                 *(activation.wanted if activation else ()),
             ],
         )
-
-
-def said_of(error: BaseException) -> str:
-    """What went wrong, in one line, for people."""
-    cause: BaseException | None = error
-    while cause is not None:  # transformers hides what it misses behind an error of its own
-        if isinstance(cause, ModuleNotFoundError) and cause.name:
-            return f"the Python package '{cause.name}' is not installed here: pip install -r requirements.txt"
-        cause = cause.__cause__ or cause.__context__
-    text = " ".join(str(error).split())
-    return text if isinstance(error, (EsamError, OSError)) else f"{type(error).__name__}: {text}"
-
-
-def options_of(settings: Settings) -> Options:
-    """The parameters that frames are worked on with."""
-    return Options(**{option.name: getattr(settings, option.name) for option in fields(Options)})
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to end; then this does not return, but ends the process (see ending)."""
-    signals, over = catch_signals(), threading.Event()
-    # rclpy's own handlers would take ROS away under the threads that work with it
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    signals.tell(over.set)
-    node = EsamNode()
-    # one thread for everything that must stay in order, one for each call of locate that may wait
-    executor = MultiThreadedExecutor(num_threads=2 + node.get_parameter("locate_queue").value)
-    executor.add_node(node)
-    signals.tell(lambda: stop(executor, over))
-    code = 1
-    try:
-        spin(executor, over)
-        code = 0
-    except ExternalShutdownException:
-        code = 0
-    except Exception:
-        traceback.print_exc()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    leave(code)

@@ -17,6 +17,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from esam_perception.errors import EsamError
 from esam_perception.ros.node.private import parameter_overrides
+from esam_perception.stream.session import Options
 
 Value = bool | int | float | str
 # What ROS itself gives every node.
@@ -150,6 +151,10 @@ class Settings:
         """The settings with these values, checked. Names that are none of ours are left out. Raises BadParameter."""
         ours = {name: BY_NAME[name].checked(value) for name, value in changes.items() if name in BY_NAME}
         return dataclasses.replace(self, **ours)  # fmt: skip
+
+    def options(self) -> Options:
+        """Those that frames are worked on with."""
+        return Options(**{option.name: getattr(self, option.name) for option in fields(Options)})
 
 
 @dataclass(frozen=True)

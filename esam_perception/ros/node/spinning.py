@@ -21,6 +21,9 @@ def spin(executor: Executor, over: threading.Event) -> None:
             executor.spin_once()
         except InvalidHandle:
             continue
+        except RuntimeError:  # rclpy's RCLError: of what a context takes with it when it ends
+            if executor.context.ok():
+                raise
 
 
 def stop(executor: Executor, over: threading.Event) -> None:

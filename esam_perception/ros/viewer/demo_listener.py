@@ -12,7 +12,6 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -20,10 +19,10 @@ from esam_perception import msg
 from esam_perception.contract import to_nanoseconds
 from esam_perception.images.encodings import image_to_rgb, plane
 from esam_perception.images.masks import mask_iou
+from esam_perception.ros.wire import qos
 from esam_perception.types import Match, Query, Segment, Verdict
 
 KEPT_FRAMES = 60
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +74,14 @@ class Listener:
         self.scene: dict[str, Any] | None = None
         self.image_count = 0
         self.fatal = ""
-        images = QoSProfile(depth=5)
-        self._node.create_subscription(Image, "camera/image_raw", self._on_image, images)
+        self._node.create_subscription(Image, "camera/image_raw", self._on_image, qos.RELIABLE)
         self._node.create_subscription(
-            Image, "camera/truth/instances", lambda m: self._keep(self._instances, m), images
+            Image, "camera/truth/instances", lambda m: self._keep(self._instances, m), qos.RELIABLE
         )
-        self._node.create_subscription(String, "camera/truth/scene", self._on_scene, LATCHED)
+        self._node.create_subscription(String, "camera/truth/scene", self._on_scene, qos.LATCHED)
         self._node.create_subscription(msg.MatchArray, "esam/matches", self._on_matches, 10)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._queries = self._node.create_publisher(String, "esam/query", 10)
+        self._queries = self._node.create_publisher(String, "esam/query", qos.QUERY)
 
     def close(self) -> None:
         """Leave ROS."""

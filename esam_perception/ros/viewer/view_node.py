@@ -8,14 +8,12 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from esam_perception import msg
 from esam_perception.recordings.rerun_scene import RerunScene
+from esam_perception.ros.wire import qos
 
-# takes from every camera, reliable or not
-CAMERA_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 SILENCE = 5.0  # seconds without matches after which a person is told
 
 
@@ -30,9 +28,9 @@ class ViewNode(Node):
         self.matches_topic = f"{own}/esam/matches"
         kind = CompressedImage if image.endswith("/compressed") else Image
         camera = image.removesuffix("/compressed").rpartition("/")[0]
-        self.create_subscription(kind, image, scene.image, CAMERA_QOS)
-        self.create_subscription(CameraInfo, f"{camera}/camera_info", scene.camera_info, CAMERA_QOS)
-        self.create_subscription(msg.MatchArray, self.matches_topic, self._on_matches, 5)
+        self.create_subscription(kind, image, scene.image, qos.SENSOR)
+        self.create_subscription(CameraInfo, f"{camera}/camera_info", scene.camera_info, qos.SENSOR)
+        self.create_subscription(msg.MatchArray, self.matches_topic, self._on_matches, qos.RELIABLE)
         self.create_subscription(Image, f"{own}/esam/heatmap", scene.heatmap, 1)
         self.create_subscription(PointCloud2, f"{own}/esam/points", scene.points, 1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -15,6 +14,7 @@ from esam_perception.images.drawing import draw_labels, draw_matches
 from esam_perception.pipeline.frame_maps import joint_heatmap, label_image
 from esam_perception.pipeline.labels import label_table
 from esam_perception.ros.wire.messages import ROS
+from esam_perception.ros.wire.qos import LATCHED, RELIABLE
 from esam_perception.stream.session import Options
 from esam_perception.types import FrameResult, Query, Timing
 
@@ -22,9 +22,6 @@ try:
     from vision_msgs.msg import LabelInfo, VisionClass
 except ImportError:  # comes with apt's ROS, not with the PyPI wheels: label_info is published where it is installed
     LabelInfo = None
-
-RELIABLE = QoSProfile(depth=5)
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from geometry_msgs.msg import PoseArray
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
 from esam_perception.ros.health.statistics import Statistics
 from esam_perception.ros.wire import target_messages
+from esam_perception.ros.wire.qos import RELIABLE
 from esam_perception.ros.wire.target_messages import Shown, shown_targets
 from esam_perception.ros.wire.transform_line import TransformLine
 from esam_perception.ros.wire.transforms import NoTransform, TargetTransform
 from esam_perception.types import Match
 
-RELIABLE = QoSProfile(depth=5)
 LOG_SECONDS = 5.0
 
 
