@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,7 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^a-zA-Z0-9]+", "_", text).strip("_")[:48] or "image"
 
 
-def write_result(folder: Path, prefix: str, image_name: str, image: np.ndarray, located: Located) -> dict:
+def write_result(folder: Path, prefix: str, image_name: str, image: np.ndarray, located: Located) -> dict[str, Any]:
     """Write the masks and the picture of one image; returns its line of results.jsonl."""
     from esam_perception.images.drawing import contact_sheet
 
@@ -136,7 +137,7 @@ def write_result(folder: Path, prefix: str, image_name: str, image: np.ndarray, 
     return {"image": image_name, "matches": matches, "timing": asdict(located.timing)}
 
 
-def _match_line(match: Match, segments: list[dict]) -> dict:
+def _match_line(match: Match, segments: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "text": match.query.text,
         "verdict": Verdict(match.verdict).name,

@@ -48,6 +48,8 @@ def _entries(text: str, path: Path) -> list[Any]:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         raise QueryFileError(f"{path}{f':{where.line + 1}' if where else ''}: is neither YAML nor JSON") from error
+    except (ValueError, RecursionError) as error:  # a 13th month, a number of 5000 digits, 1000 brackets
+        raise QueryFileError(f"{path}: cannot be read as YAML ({error})") from error
     entries = content.get("queries") if isinstance(content, dict) else content
     if content is not None and not isinstance(entries, list):
         raise QueryFileError(f"{path}: must be a list of queries, or a mapping with `queries:` and a list")
@@ -62,8 +64,20 @@ def _query(entry: Any, path: Path, number: int) -> Query:
         raise QueryFileError(f"{where} must be a phrase, or a mapping with `text` ({', '.join(FIELDS)})")
     if unknown := [str(key) for key in entry if key not in FIELDS]:
         raise QueryFileError(f"{where} has the unknown field {unknown[0]!r}; there are {', '.join(FIELDS)}")
-    thresholds = [entry.get(name) or 0.0 for name in FIELDS[2:]]
-    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in thresholds):
-        raise QueryFileError(f"{where}: a threshold must be a number")
     own_id = entry.get("id")
-    return Query(entry["text"].strip(), "" if own_id is None else str(own_id).strip(), *map(float, thresholds))
+    if isinstance(own_id, (list, dict, set)):
+        raise QueryFileError(f"{where}: an id must be a word or a number")
+    thresholds = [_threshold(entry.get(name), where) for name in FIELDS[2:]]
+    return Query(entry["text"].strip(), "" if own_id is None else str(own_id).strip(), *thresholds)
+
+
+def _threshold(value: Any, where: str) -> float:
+    """0 where there is none; its range is checked with the others'."""
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise QueryFileError(f"{where}: a threshold must be a number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise QueryFileError(f"{where}: a threshold must be in 0..1") from error

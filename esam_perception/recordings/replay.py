@@ -108,7 +108,6 @@ def image_count(job: BagJob) -> int:
 def replay_bag(job: BagJob, on_frame: Callable[[], object] = lambda: None) -> BagResult:
     """Replay a bag; what stops it (a damaged file, a model that is not there) is in the result's `error`, and then no
     output is left. on_frame: called after every image that was read."""
-
     result = BagResult(job.bag, job.output, [QueryCounts(query) for query in job.queries])
     job.output.parent.mkdir(parents=True, exist_ok=True)
     # what is half written must not look like a result

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esam_perception.environment import distro
@@ -70,6 +70,7 @@ def test_the_profile_goes_where_that_fast_dds_looks_for_it(name):
     assert not [key for key in distro.transport_environment("", environment) if key.startswith("FAST")]
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(list(READ)),
     users=st.dictionaries(st.sampled_from([OLD, NEW, *distro.ALLOCATION]), st.sampled_from(["", "/users.xml", "1"])),
@@ -133,6 +134,7 @@ def test_no_other_file_names_what_differs():
             assert not [name for name in told if name in text], path
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(distro.DISTROS),
     users=st.dictionaries(st.sampled_from([OLD, NEW]), st.sampled_from(["", "/users.xml", "/users/other.xml"])),

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esam_perception.environment.shared_memory import FOLDER, segment_bytes, shortage
@@ -36,6 +36,7 @@ def test_dockers_default_is_too_small_and_what_is_advised_is_enough():
     assert shortage(PROFILE, room(512 * MEGABYTE)) == ""
 
 
+@settings(deadline=None)
 @given(total=st.integers(0, 1 << 36), free=st.integers(0, 1 << 36))
 def test_it_is_said_where_three_segments_do_not_fit_or_not_one_more(total, free):
     free = min(free, total)

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from esam_perception.recordings.query_file import QueryFileError, read_queries
 from esam_perception.types import Query
@@ -37,6 +39,14 @@ def test_what_is_taken(tmp_path, name, text, expected):
         ("q.yaml", "- {text: a cup, match_threshold: 0.3, reject_threshold: 0.5}", "threshold"),
         ("q.yaml", "- {text: a cup, id: x}\n- {text: a mug, id: x}", "given twice"),
         ("q.json", '{"text": 3}', "must be a list"),
+        ("q.yaml", "[" * 20_000, "cannot be read as YAML"),
+        ("q.yaml", "- {text: a cup, id: 2020-13-45}", "month"),
+        pytest.param("q.yaml", "- {text: a cup, match_threshold: " + "9" * 5000 + "}", "", id="5000 digits"),
+        ("q.yaml", "- {text: a cup, match_threshold: " + "9" * 400 + "}", "0..1"),
+        ("q.yaml", "- {text: a cup, match_threshold: .nan}", "thresholds must"),
+        ("q.yaml", "- {text: a cup, match_threshold: false}", "must be a number"),
+        ("q.yaml", "- {text: a cup, match_threshold: []}", "must be a number"),
+        ("q.yaml", "- {text: a cup, id: [a]}", "an id must be"),
     ],
 )
 def test_what_is_refused(tmp_path, name, text, said):
@@ -52,3 +62,20 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path):
     for name in ("nowhere", "binary"):
         with pytest.raises(QueryFileError, match="cannot be read"):
             read_queries(tmp_path / name)
+
+
+PIECES = ["- ", "text: ", "a cup", "id: ", "{", "}", "[", "]", ", ", "\n", "  ", "queries:", "match_threshold: ", "0.5", ".inf", "9" * 400,
+          "&a ", "*a", "<<: ", "!!python/name:os.system ", "!!binary x", "!!set ", "? ", "2020-02-31", "\t", "|", "'", "~", "#"]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=14), st.sampled_from(["q.yaml", "q.txt"]))
+def test_whatever_is_in_it_there_are_queries_or_a_reason(tmp_path_factory, pieces, name):
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_text("".join(pieces), encoding="utf-8", errors="replace")
+    try:
+        queries = read_queries(path)
+    except QueryFileError as error:
+        assert name in str(error)
+    else:
+        assert queries and all(query.text.strip() for query in queries)

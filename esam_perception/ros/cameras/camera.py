@@ -4,6 +4,8 @@ optical frame lies in the camera."""
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -66,7 +68,7 @@ class CameraPublishers:
         self._image.publish(ROS.image(image, "rgb8", header))
 
 
-def optical_transform(stamp) -> TransformStamped:
+def optical_transform(stamp: Any) -> TransformStamped:
     """Where the optical frame (z ahead, x right) lies in the camera's own (x ahead, z up), by REP 103; as camera drivers
     publish it. stamp: builtin_interfaces/Time. Nothing is said of the world, in which the simulated camera moves."""
     made = TransformStamped(header=Header(stamp=stamp, frame_id=LINK_FRAME_ID), child_frame_id=FRAME_ID)
@@ -83,7 +85,7 @@ def camera_info(matrix: np.ndarray, width: int, height: int, header: Header) -> 
     return info
 
 
-def spin_camera(make_node, args: list[str] | None) -> int:
+def spin_camera(make_node: Callable[[], Node], args: list[str] | None) -> int:
     """Run a camera node until it is interrupted or says that it is done (SystemExit)."""
     rclpy.init(args=args)
     node = None

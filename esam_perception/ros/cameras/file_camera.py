@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ class SourceError(EsamError):
     """A source that cannot be replayed; the text says why."""
 
 
-def frames_of(source: str, field_of_view: float) -> Iterator[tuple]:
+def frames_of(source: str, field_of_view: float) -> Iterator[tuple[Any, ...]]:
     """The frames of a source, once: arguments of CameraPublishers.publish.
 
     source: `clip`, an image, a folder of images (in the order of their names; NAME.depth.png beside NAME.png is depth,
@@ -61,7 +62,7 @@ def frames_of(source: str, field_of_view: float) -> Iterator[tuple]:
         yield image, guessed_matrix(image, field_of_view), depth
 
 
-def _video_frames(path: Path, field_of_view: float) -> Iterator[tuple]:
+def _video_frames(path: Path, field_of_view: float) -> Iterator[tuple[Any, ...]]:
     video = cv2.VideoCapture(str(path))
     try:
         read, image = video.read()
@@ -108,7 +109,7 @@ class FileCamera(Node):
         self.create_timer(1.0 / rate, self._publish)
         self.get_logger().info(f"replaying {self.get_parameter('source').value} at {rate:g} Hz")
 
-    def _open(self) -> Iterator[tuple]:
+    def _open(self) -> Iterator[tuple[Any, ...]]:
         return frames_of(self.get_parameter("source").value, np.radians(self.get_parameter("field_of_view").value))
 
     def _publish(self) -> None:
