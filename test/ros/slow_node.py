@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from esam_perception.pipeline.pipeline import Pipeline
-from esam_perception.ros.node import node
+from esam_perception.ros import node
 
 PIPE = "ESAM_TEST_PIPE"  # the environment variable that names it
 from_profile = Pipeline.from_profile

@@ -35,7 +35,7 @@ def main(args: list[str] | None = None) -> int:
         code = 0
     except ExternalShutdownException:
         code = 0
-    except Exception:  # noqa: BLE001 - the program ends here either way
+    except Exception:  # the program ends here either way
         traceback.print_exc()
     node.destroy_node()
     rclpy.try_shutdown()

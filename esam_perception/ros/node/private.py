@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from rclpy.lifecycle import TransitionCallbackReturn
 
@@ -21,15 +21,16 @@ class RefusesTransitions:
         super().__init__(*args, **kwargs)
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> Any:
+        node, rclpys = cast(Any, self), cast(Any, super())
         with self.under_way:
             try:
-                return super()._LifecycleNodeMixin__change_state(transition_id)
+                return rclpys._LifecycleNodeMixin__change_state(transition_id)
             except RuntimeError as error:  # rclpy's RCLError is one
-                self.get_logger().error(f"transition {transition_id} refused: {error}")
+                node.get_logger().error(f"transition {transition_id} refused: {error}")
                 return TransitionCallbackReturn.FAILURE
 
     def _LifecycleNodeMixin__execute_callback(self, *args: Any) -> Any:
-        done = super()._LifecycleNodeMixin__execute_callback(*args)
+        done = cast(Any, super())._LifecycleNodeMixin__execute_callback(*args)
         # what follows uses the state machine, which the end may have destroyed: that crashes (Kilted)
         self.under_way.pass_by()
         return done
