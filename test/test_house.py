@@ -38,9 +38,6 @@ KNOWN: dict[str, dict[str, str]] = {
     "files of more than 350 lines": {
         "esam_perception/ros/node/node.py": "lead",
     },
-    "ROS in tests outside of test/ros": {
-        "test.targets.test_depth_buffer": "stream",
-    },
 }
 
 
