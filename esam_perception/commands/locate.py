@@ -56,7 +56,7 @@ def _locate_all(args: argparse.Namespace, jobs: list[tuple[Path, list[str]]]) ->
     from tqdm import tqdm
 
     from esam_perception.pipeline.pipeline import Pipeline
-    from esam_perception.profiles.registry import ProfileError
+    from esam_perception.profiles.schema import ProfileError
 
     torch.set_num_threads(args.threads)
     try:

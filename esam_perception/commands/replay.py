@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from esam_perception.profiles.registry import ProfileError, load_profile
+from esam_perception.profiles.registry import load_profile
+from esam_perception.profiles.schema import ProfileError
 from esam_perception.recordings.bag_messages import MissingInterfaces, interface_folder
 from esam_perception.recordings.bags import BagError
 from esam_perception.recordings.query_file import QueryFileError, read_queries

@@ -25,6 +25,7 @@ STAGES = ("data", "image-tower", "matching", "refinement", "segmentation", "segm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument(
         "profile", nargs="?", choices=["tabletop"], help="train the bundled tabletop profile from nothing"
     )
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of each network; two on two contended cores are slower than one (default: %(default)s)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda[:N]")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto",
-                        help="auto: bfloat16 on CUDA, float32 on the CPU (default: %(default)s)")  # fmt: skip
+                        help="auto: bfloat16 on CUDA devices that have it, float32 elsewhere (default: %(default)s)")  # fmt: skip
     parser.add_argument("--matching-steps", type=int, metavar="N", help="default: 2200; own data: 500")
     parser.add_argument("--segmentation-steps", type=int, metavar="N", help="default: 5200; own data: 300")
     tabletop = parser.add_argument_group("the tabletop profile")
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Train; the exit code."""
     if (args.profile is None) == (args.data is None):
         print("esam train: say what to train: `tabletop`, or your own images with --data DIR", file=sys.stderr)
         return 2
@@ -136,19 +138,17 @@ def _run_own(args: argparse.Namespace) -> int:
 def _machine(args: argparse.Namespace) -> Machine:
     """Where to train; a warning goes to stderr where bfloat16 is slower than float32 there. Raises ValueError for a
     device that is not there."""
-    import torch
-
     from esam_perception.computing import slow_precision
     from esam_perception.pipeline.pipeline import choose_device
     from esam_perception.training.loop import Machine
 
     machine = Machine(choose_device(args.device), args.precision)
-    if slow := slow_precision(torch.bfloat16 if machine.half else torch.float32, machine.device):
+    if slow := slow_precision(machine.dtype, machine.device):
         print(f"esam train: {slow}", file=sys.stderr, flush=True)
     return machine
 
 
-def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
+def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen[bytes]:
     options = [
         "--stage",
         stage,

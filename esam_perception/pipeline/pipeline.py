@@ -27,7 +27,8 @@ from esam_perception.pipeline.mask_head import MaskHeadConfig
 from esam_perception.pipeline.prompting import PromptingOptions, choose_heat
 from esam_perception.pipeline.regions import RegionMask, find_all_regions, mask_map, masked_crop, native_segment
 from esam_perception.pipeline.verdict import check_thresholds, confidence, decide, itm_score
-from esam_perception.profiles.registry import AUTO, Profile, ProfileError, build_config, load_profile
+from esam_perception.profiles.registry import AUTO, load_profile
+from esam_perception.profiles.schema import Profile, ProfileError, build_config
 from esam_perception.profiles.weights import load_weights
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.types import Located, Match, Query, Segment, Timing, Verdict

@@ -36,7 +36,7 @@ def test_every_command_explains_itself(command, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["dance"], ["locate", "--loudly"], ["train", "everything"], ["fetch", "tabletop"]]
+    "arguments", [[], ["dance"], ["locate", "--loudly"], ["train", "everything"]]
 )
 def test_wrong_usage_is_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:

@@ -9,6 +9,7 @@ import torch
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
 from esam_perception.commands.dispatcher import main
+from esam_perception.computing import choose_precision
 from esam_perception.pipeline.mask_head import MaskDecoderSize
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.segmentation import EfficientSam
@@ -109,7 +110,7 @@ def test_prompts_lie_on_or_beside_the_object():
 
 
 @pytest.mark.long
-def test_segmentation_learns_and_resumes_where_it_stopped(tmp_path):
+def test_segmentation_learns_and_is_not_trained_again(tmp_path):
     cache = FewScenes(3)
 
     def run(folder, *steps):
@@ -134,19 +135,23 @@ def test_segmentation_learns_and_resumes_where_it_stopped(tmp_path):
         assert torch.equal(a, b), name
 
 
-@pytest.mark.long
-def test_matching_learns_with_muon_and_resumes_where_it_stopped(tmp_path):
-    vocab = tmp_path / "vocab.txt"
+def tiny_matching_stage(folder):
+    vocab = folder / "vocab.txt"
     vocab.write_text("\n".join(tabletop_vocabulary()) + "\n")
     config = BlipEsamItmConfig(
         str(vocab), dataclasses.replace(BLIP, image_size=SIDE), MaskDecoderSize(2, 4, 32, (16, 8), 16),
         sam_prompt_dim=32, sam_embed_dim=32, normalize_input=False,
     )  # fmt: skip
+    return MatchingStage(BlipEsamItm.from_config(config))
+
+
+@pytest.mark.long
+def test_matching_learns_with_muon_and_is_not_trained_again(tmp_path):
     cache = FewScenes(3)
 
     def run(folder, *steps):
         torch.manual_seed(0)
-        stage = MatchingStage(BlipEsamItm.from_config(config))
+        stage = tiny_matching_stage(tmp_path)
         for last in steps:
             train_stage(
                 "m", folder, stage, lambda step: stage.loss_of_scenes(cache, step, 2, 128), last, 2e-3, warm_up=5,
@@ -248,7 +253,20 @@ def test_bfloat16_computes_alike_and_keeps_weights_and_losses_in_float32(tmp_pat
         losses[precision] = read_curve(tmp_path / f"{precision}.jsonl")["loss"][0]
     # a loss is off by 2^-9 for each product in a row, at random: sqrt(32) of them, and 4 standard deviations
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=4 * 2**-9 * 32**0.5)
-    assert not Machine().half and Machine(torch.device("cuda")).half
+
+
+@pytest.mark.parametrize("capability, dtype", [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_training_computes_in_bfloat16_where_the_pipeline_does(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    cuda = torch.device("cuda")
+    assert Machine(cuda).dtype == choose_precision("auto", cuda) == dtype
+    if dtype == torch.float32:
+        with pytest.raises(ValueError, match="no bfloat16"):
+            Machine(cuda, "bfloat16")
+
+
+def test_a_precision_of_another_name_is_refused():
+    assert Machine().dtype == torch.float32
     with pytest.raises(ValueError, match="precision"):
         Machine(precision="float8")
 

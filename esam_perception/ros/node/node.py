@@ -29,7 +29,7 @@ from esam_perception.contract import to_nanoseconds
 from esam_perception.environment.distro import profile_in_use
 from esam_perception.environment.shared_memory import shortage
 from esam_perception.images.encodings import RefusedImage, message_to_rgb
-from esam_perception.profiles.registry import ProfileError
+from esam_perception.profiles.schema import ProfileError
 from esam_perception.ros.health.graph_check import Wanted
 from esam_perception.ros.health.health import Health, NodeState
 from esam_perception.ros.health.statistics import Statistics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -132,6 +133,12 @@ def train_matching(
     )
 
 
+def _refinement_loss(
+    stage: MatchingStage, cache: SceneCache, steps: int, batch: int, mixture: PhraseMixture, stream: int, step: int
+) -> dict[str, torch.Tensor]:
+    return stage.loss_of_scenes(cache, step, batch, _side(REFINEMENT_SIDES, step / steps), mixture, stream)
+
+
 def train_refinement(
     work_dir: Path, cache: SceneCache, steps: int, machine: Machine = Machine(), batch: int = 24
 ) -> None:
@@ -143,11 +150,7 @@ def train_refinement(
         stage = new_matching_stage(work_dir)
         stage.load_state_dict(_learned(work_dir, before))
 
-        def loss_of(step: int):
-            # the stage and the mixture of the cycle: the closure is used up within it
-            side = _side(REFINEMENT_SIDES, step / steps)
-            return stage.loss_of_scenes(cache, step, batch, side, mixture, 29 + cycle)
-
+        loss_of = partial(_refinement_loss, stage, cache, steps, batch, mixture, 29 + cycle)
         before = f"refinement_{cycle}"
         train_stage(before, work_dir, stage, loss_of, steps, 8e-4, muon_rate=0.008, heads=stage.heads, machine=machine)
     cycles = [_learned(work_dir, f"refinement_{cycle}") for cycle in range(1, len(REFINEMENT_MIXTURES) + 1)]
