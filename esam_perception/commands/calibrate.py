@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esam_perception.profiles.schema import ProfileError, copy_profile, write_profile
+from esam_perception.training.data.seeds import TEST_SEED, VALIDATION_SEED
+from esam_perception.training.measure.judging import FALSE_ACCEPTED, TRUE_REJECTED, Judged, calibration
 
 if TYPE_CHECKING:  # torch takes seconds to import: not before it is needed
     from esam_perception.pipeline.pipeline import Pipeline
-    from esam_perception.training.measure.judging import Judged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,11 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="your own labelled images (docs/own_data.md); without it, "
                         "scenes of the simulated tabletop")  # fmt: skip
     parser.add_argument("--scenes", type=int, default=200, help="simulated scenes (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=800_000, help="of the first one; figures are reported on others, from "
-                        "900000 (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--false-accepts", type=float, default=0.03, metavar="SHARE",
+    parser.add_argument("--seed", type=int, default=VALIDATION_SEED, help="of the first one; figures are reported on others, from "
+                        f"{TEST_SEED} (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--false-accepts", type=float, default=FALSE_ACCEPTED, metavar="SHARE",
                         help="of the false phrases that may be a MATCH (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--false-rejects", type=float, default=0.02, metavar="SHARE",
+    parser.add_argument("--false-rejects", type=float, default=TRUE_REJECTED, metavar="SHARE",
                         help="of the true phrases that may be a NO_MATCH (default: %(default)s)")  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="DIR",
                         help="write the whole profile there; without it, its profile.yaml is changed in place")  # fmt: skip
@@ -42,7 +43,6 @@ def run(args: argparse.Namespace) -> int:
     from esam_perception.pipeline.verdict import confidence
     from esam_perception.tabletop import OffscreenGLError
     from esam_perception.training.measure.calibrate import fit_verdict, log_odds
-    from esam_perception.training.measure.judging import calibration
 
     torch.set_num_threads(args.threads)
     try:

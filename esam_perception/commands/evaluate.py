@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esam_perception.profiles.schema import ProfileError
+from esam_perception.training.data.seeds import TEST_SEED, VALIDATION_SEED
 
 if TYPE_CHECKING:  # torch takes seconds to import: not before it is needed
     from esam_perception.pipeline.pipeline import Pipeline
@@ -25,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=int,
-        default=900_000,
-        help="first seed; training never uses seeds from 800000 on (default: %(default)s)",
+        default=TEST_SEED,
+        help=f"first seed; training never uses seeds from {VALIDATION_SEED} on (default: %(default)s)",
     )
     parser.add_argument("--options", action="store_true",
                         help="compare prompting and fusion options instead; choose them on other seeds than you report "
-                        "(validation scenes start at 800000)")  # fmt: skip
+                        f"(validation scenes start at {VALIDATION_SEED})")  # fmt: skip
     parser.add_argument("--targets", action="store_true",
                         help="measure 3D targets instead: centroids against the simulator's truth")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")

@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from esam_perception.training.data.seeds import TRAIN_SEED, VALIDATION_SEED
+
 if TYPE_CHECKING:  # torch takes seconds to import: not before it is needed
     from esam_perception.training.loop import Machine
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WORK_DIR = Path("esam_train")
-LAST_TRAINING_SEED = 800_000
 STAGES = ("data", "image-tower", "matching", "refinement", "segmentation", "segmentation-refinement", "export")
 
 
@@ -69,23 +70,26 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.data is not None:
         return _run_own(args)
-    if args.scenes > LAST_TRAINING_SEED:
+    if args.scenes > VALIDATION_SEED:
         print(
-            f"esam train: at most {LAST_TRAINING_SEED} scenes: later seeds are for validation and tests",
+            f"esam train: at most {VALIDATION_SEED} scenes: later seeds are for validation and tests",
             file=sys.stderr,
         )
         return 2
     args.work_dir = args.work_dir or WORK_DIR
     args.matching_steps, args.segmentation_steps = args.matching_steps or 2200, args.segmentation_steps or 5200
     began = time.monotonic()
+    try:
+        _machine(args)  # what it has to say of device and precision comes before hours of rendering
+    except ValueError as error:
+        print(f"esam train: {error}", file=sys.stderr)
+        return 1
     if args.stage != "all":
         _run_stage(args.stage, args)
         return 0
     print(
         f"training '{args.profile}' into {args.work_dir}: about eight hours on two cores; safe to interrupt", flush=True
     )
-    if args.precision == "bfloat16":
-        _machine(args)  # what it has to say of bfloat16 comes before hours of rendering
     _run_stage("data", args)
     # the two networks share nothing until EfficientSAM learns from BLIP's heatmaps: one process each
     segmentation = _start_stage("segmentation", args)
@@ -172,8 +176,8 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
 
     cache_dir = args.work_dir / "cache"
     if stage == "data":
-        data.build_cache(cache_dir, data.VALIDATION_SEED, 200)
-        data.build_cache(cache_dir, data.TRAIN_SEED, args.scenes)
+        data.build_cache(cache_dir, VALIDATION_SEED, 200)
+        data.build_cache(cache_dir, TRAIN_SEED, args.scenes)
         return
 
     import torch
@@ -188,7 +192,7 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
         curves.write_curves(args.work_dir, args.work_dir)
         return
     machine = _machine(args)
-    cache = data.SceneCache(cache_dir, data.TRAIN_SEED, args.scenes)
+    cache = data.SceneCache(cache_dir, TRAIN_SEED, args.scenes)
     if stage == "image-tower":
         stages.train_image_tower(args.work_dir, cache, args.image_tower_steps, machine)
     elif stage == "matching":

@@ -90,8 +90,9 @@ class WeightsFile:
 class FetchSource:
     """Where one published file of a profile is fetched from: a file of a Hugging Face repository, or a URL.
 
-    target: the file of the profile that it becomes. url: https, or http on this machine alone. also: other names under which `esam fetch --from` looks for it. size
-    (bytes) and sha256 of the published file are checked where they are stated.
+    target: the file of the profile that it becomes. url: https, or http on this machine alone. also: other names under
+    which `esam fetch --from` looks for it. size (bytes) and sha256 of the published file are checked where they are stated.
+    Raises ProfileError for a name that is a path, another kind of URL, and what is missing or too much.
     """
 
     target: str

@@ -17,7 +17,7 @@ from esam_perception.pipeline.verdict import VerdictOptions
 from esam_perception.profiles.schema import Profile, write_profile
 from esam_perception.profiles.weights import save_weights
 from esam_perception.segmentation import EfficientSam
-from esam_perception.training.data import scenes as data
+from esam_perception.training.data.seeds import TRAIN_SEED, VALIDATION_SEED
 from esam_perception.training.measure.calibrate import fit_or_keep
 from esam_perception.training.measure.evaluate import evaluate
 from esam_perception.training.stages import tabletop as stages
@@ -44,9 +44,9 @@ def export_profile(work_dir: Path, output: Path, validation_scenes: int = 200) -
     The auxiliary heads are left behind.
     """
     profile = _write_untuned(work_dir, output)
-    seeds = range(data.VALIDATION_SEED, data.VALIDATION_SEED + validation_scenes)
+    seeds = range(VALIDATION_SEED, VALIDATION_SEED + validation_scenes)
     judged = evaluate(Pipeline.from_profile(str(output), "cpu"), seeds, occlusion=False)
-    where = f"{validation_scenes} scenes of the simulated tabletop from seed {data.VALIDATION_SEED}"
+    where = f"{validation_scenes} scenes of the simulated tabletop from seed {VALIDATION_SEED}"
     profile = dataclasses.replace(profile, verdict=fit_or_keep(profile.verdict, judged, where))
     write_profile(profile)
     size = sum(path.stat().st_size for path in output.iterdir())
@@ -82,7 +82,7 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
         fusion=FUSION,
         verdict=VerdictOptions(source="defaults, not fitted", region_window=REGION_WINDOW),
         training={
-            "first_seed": data.TRAIN_SEED,
+            "first_seed": TRAIN_SEED,
             "versions": {
                 "torch": str(torch.__version__),
                 "transformers": transformers.__version__,

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esam_perception.commands.dispatcher import main
-from esam_perception.pipeline.verdict import confidence
+from esam_perception.pipeline.verdict import VerdictOptions, confidence
 from esam_perception.profiles.registry import load_profile
 from esam_perception.profiles.schema import read_profile
-from esam_perception.training.measure.calibrate import CalibrationError, fit_scaling, fit_verdict, log_odds
+from esam_perception.training.measure.calibrate import CalibrationError, fit_or_keep, fit_scaling, fit_verdict, log_odds
 from esam_perception.training.measure.judging import Judged, calibration
 from esam_perception.types import Verdict
 
@@ -72,6 +72,19 @@ def test_where_no_true_phrase_can_pass_the_fit_is_refused(highest):
     with pytest.raises(ValueError, match="false-accepts") as error:
         fit_verdict(phrases(false, False) + phrases(true, True), "here")
     assert f"{highest:g}" in str(error.value)
+
+
+def test_training_keeps_its_thresholds_where_none_can_be_fitted_and_says_why():
+    """Hours of training must not end in an error."""
+    before = VerdictOptions(0.6, 0.2, "as published", region_window=0.7)
+    refused = phrases([0.0] * 36 + [1.0] * 4, False) + phrases(np.full(40, 0.9), True)
+    for judged, said in ((refused, "no threshold"), (refused[35:45], "only 10 phrases")):
+        kept = fit_or_keep(before, judged, "here")
+        assert kept.source.startswith("as published; not fitted again: ") and said in kept.source
+        assert dataclasses.replace(kept, source=before.source) == before
+    fine = phrases(np.linspace(0, 0.5, 40), False) + phrases(np.linspace(0.4, 0.9, 40), True)
+    fitted = fit_or_keep(before, fine, "here")
+    assert fitted.source.startswith("fitted on here") and fitted.region_window == 0.7
 
 
 @given(

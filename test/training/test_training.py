@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
+from esam_perception.commands import train
 from esam_perception.commands.dispatcher import main
-from esam_perception.computing import choose_precision
+from esam_perception.computing import PRECISIONS, choose_precision
 from esam_perception.pipeline.mask_head import MaskDecoderSize
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.segmentation import EfficientSam
@@ -247,7 +248,13 @@ def test_bfloat16_computes_alike_and_keeps_weights_and_losses_in_float32(tmp_pat
         stage = SegmentationStage(EfficientSam(SAM))
         machine = Machine(torch.device("cpu"), precision)
         train_stage(
-            precision, tmp_path, stage, lambda step: stage.loss_of_clicks(cache, step, 2), 50, 2e-3, machine=machine
+            precision,
+            tmp_path,
+            stage,
+            lambda step, stage=stage: stage.loss_of_clicks(cache, step, 2),
+            50,
+            2e-3,
+            machine=machine,
         )
         assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in stage.parameters())
         losses[precision] = read_curve(tmp_path / f"{precision}.jsonl")["loss"][0]
@@ -266,6 +273,7 @@ def test_training_computes_in_bfloat16_where_the_pipeline_does(monkeypatch, capa
 
 
 def test_a_precision_of_another_name_is_refused():
+    assert train.PRECISIONS == PRECISIONS  # the command's help comes without torch
     assert Machine().dtype == torch.float32
     with pytest.raises(ValueError, match="precision"):
         Machine(precision="float8")
@@ -279,6 +287,12 @@ def test_curves_have_every_step_once(tmp_path):
     assert (tmp_path / "out" / "curves.png").stat().st_size > 5000
     with pytest.raises(ValueError, match="no logs"):
         write_curves(tmp_path / "out", tmp_path)
+
+
+def test_a_device_that_is_not_there_is_one_line_before_anything_is_rendered(capsys, tmp_path):
+    assert main(["train", "tabletop", "--device", "abacus", "--work-dir", str(tmp_path / "work")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "abacus" in line and not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from esam_perception.pipeline.verdict import VerdictOptions
-from esam_perception.training.measure.judging import Judged
+from esam_perception.training.measure.judging import FALSE_ACCEPTED, TRUE_REJECTED, Judged
 
-# A wrong "yes" costs a robot more than a "not sure".
-FALSE_ACCEPTED, TRUE_REJECTED = 0.03, 0.02
 # Thresholds out of fewer phrases would be chance.
 ENOUGH_PHRASES = 50
 
@@ -64,8 +62,8 @@ def fit_verdict(
     false_accepted: float = FALSE_ACCEPTED,
     true_rejected: float = TRUE_REJECTED,
 ) -> VerdictOptions:
-    """Thresholds and calibration out of phrases that were judged: MATCH from just above the highest score
-    that more than a share of `false_accepted` of the false phrases reach, NO_MATCH below the score that `true_rejected` of the true ones stay under.
+    """Thresholds and calibration out of phrases that were judged: MATCH from just above the score that keeps all false
+    phrases but a share of `false_accepted` out, NO_MATCH below the score that `true_rejected` of the true ones stay under.
 
     "Just above" is the next number of four decimals; near 1, of two more than it takes to tell the score from 1. A matcher
     that is sure of itself gives false phrases 0.99997 and true ones 0.999998: there is a threshold between them, and 1,
@@ -92,7 +90,8 @@ def fit_verdict(
         reject_threshold=reject,
         source=(
             f"fitted on {where} ({len(true)} true, {len(false)} false phrases): {np.mean(false >= match):.1%} of the false ones "
-            f"are a MATCH, {np.mean(true >= match):.1%} of the true ones are, and {np.mean(true < reject):.1%} of these are a NO_MATCH"
+            f"are a MATCH, and {np.mean(true >= match):.1%} of the true ones; {np.mean(true < reject):.1%} of the true ones are a "
+            "NO_MATCH"
         ),
         temperature=float(f"{temperature:.5g}"),
         bias=round(bias, 4),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from esam_perception.images.masks import mask_iou
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.training.data.labelled_images import LabelledImage, false_phrases, read_image, read_mask
 from esam_perception.training.measure.judging import Judged
@@ -17,7 +18,7 @@ def judge_images(
     pipeline: Pipeline, held_out: Sequence[LabelledImage], images: Sequence[LabelledImage], folder: Path
 ) -> list[Judged]:
     """Every phrase of the held-out images, true and false (at most as many false as true ones), held against the masks."""
-    judged = []
+    judged: list[Judged] = []
     for image in tqdm(held_out, unit="image", desc="checking"):
         pixels = read_image(image)
         masks = [read_mask(thing, folder, *pixels.shape[:2]) for thing in image.things]
@@ -34,7 +35,7 @@ def judge_images(
                     match.itm_score,
                     match.verdict,
                     bool(any(mask[row, column] for mask in truths)),
-                    max(float((found & mask).sum() / max(1, (found | mask).sum())) for mask in truths),
+                    max(mask_iou(found, mask) for mask in truths),
                     max(int(mask.sum()) for mask in truths),
                     match.query.text,
                     confidence=match.confidence,

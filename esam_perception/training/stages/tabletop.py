@@ -113,6 +113,7 @@ def train_matching(
     """Stage 2, from the image tower of stage 1; checkpoint `matching.pt`."""
     stage = new_matching_stage(work_dir)
     tower = torch.load(work_dir / "image_tower.pt", map_location="cpu", weights_only=True)["modules"]
+    assert stage.names is not None  # the tabletop's patches have names
     for prefix, module in (("vision_model.", stage.model.visual_encoder), ("names.", stage.names)):
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tower.items() if k.startswith(prefix)})
 
