@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="fetch again what is already there")
     parser.epilog = (
         "Files go to ~/.cache/esam_perception (ESAM_HOME moves it). HF_ENDPOINT names a mirror of the Hugging Face hub. "
-        "An interrupted download goes on where it stopped. The node itself never uses the network."
+        "An interrupted download goes on where it stopped. A directory's profile.yaml may name https addresses and plain "
+        "names of files alone. The node itself never uses the network."
     )
 
 

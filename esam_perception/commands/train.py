@@ -80,17 +80,17 @@ def run(args: argparse.Namespace) -> int:
     args.matching_steps, args.segmentation_steps = args.matching_steps or 2200, args.segmentation_steps or 5200
     began = time.monotonic()
     try:
-        _machine(args)  # what it has to say of device and precision comes before hours of rendering
+        machine = _machine(args)  # what it has to say of device and precision comes before hours of rendering
     except ValueError as error:
         print(f"esam train: {error}", file=sys.stderr)
         return 1
     if args.stage != "all":
-        _run_stage(args.stage, args)
+        _run_stage(args.stage, args, machine)
         return 0
     print(
         f"training '{args.profile}' into {args.work_dir}: about eight hours on two cores; safe to interrupt", flush=True
     )
-    _run_stage("data", args)
+    _run_stage("data", args, machine)
     # the two networks share nothing until EfficientSAM learns from BLIP's heatmaps: one process each
     segmentation = _start_stage("segmentation", args)
     try:
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             segmentation.wait()
     if code := _start_stage("segmentation-refinement", args).wait():
         return code
-    _run_stage("export", args)
+    _run_stage("export", args, machine)
     print(f"done in {(time.monotonic() - began) / 60:.0f} min", flush=True)
     return 0
 
@@ -167,11 +167,11 @@ def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen[bytes
     for name in STAGES[1:-1]:
         options += [f"--{name}-steps", str(getattr(args, f"{name.replace('-', '_')}_steps"))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
-    command = [sys.executable, "-m", "esam_perception.commands.dispatcher", "train", args.profile, *options]
+    command = [sys.executable, "-m", "esam_perception", "train", args.profile, *options]
     return subprocess.Popen(command, env=environment)
 
 
-def _run_stage(stage: str, args: argparse.Namespace) -> None:
+def _run_stage(stage: str, args: argparse.Namespace, machine: Machine) -> None:
     from esam_perception.training.data import scenes as data
 
     cache_dir = args.work_dir / "cache"
@@ -191,7 +191,6 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
         export.export_profile(args.work_dir, args.output or args.work_dir / "profile")
         curves.write_curves(args.work_dir, args.work_dir)
         return
-    machine = _machine(args)
     cache = data.SceneCache(cache_dir, TRAIN_SEED, args.scenes)
     if stage == "image-tower":
         stages.train_image_tower(args.work_dir, cache, args.image_tower_steps, machine)

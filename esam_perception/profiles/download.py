@@ -1,4 +1,4 @@
-"""A file by https: what an earlier try left is gone on with as long as it is of the same file, and is never trusted blindly."""
+"""A file by https. What an earlier try left is gone on with while it is of the same file; it is never trusted blindly."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ def train_stage(
     AdamW; with a positive `muon_rate`, Muon for the matrices of all layers but `heads` (see muon.split_weights).
 
     loss_of(step) draws a batch deterministically from the step and returns its losses, the total under "loss".
-    Writes `<name>.pt` (weights, optimizer, step, the means so far) about once a minute and at the end, and a line of running means to
-    `<name>.jsonl` every LOG_STEPS steps and at the end.
+    Writes `<name>.pt` (weights, optimizer, step, the means so far) about once a minute and at the end, and a line of
+    running means to `<name>.jsonl` every LOG_STEPS steps and at the end.
     """
     modules.to(machine.device)
     dtype = machine.dtype

@@ -1,5 +1,6 @@
 """The training code on a handful of scenes: it learns, resumes, exports what the pipeline loads."""
 
+import argparse
 import dataclasses
 import json
 
@@ -287,6 +288,16 @@ def test_curves_have_every_step_once(tmp_path):
     assert (tmp_path / "out" / "curves.png").stat().st_size > 5000
     with pytest.raises(ValueError, match="no logs"):
         write_curves(tmp_path / "out", tmp_path)
+
+
+def test_a_stage_runs_in_a_process_of_its_own(tmp_path, capfd):
+    """With nothing rendered it says so; a process that did nothing would end well."""
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    args = parser.parse_args(["tabletop", "--work-dir", str(tmp_path), "--scenes", str(SHARD), "--device", "cpu"])
+    args.matching_steps = args.segmentation_steps = 1
+    assert train._start_stage("segmentation", args).wait() == 1
+    assert "images_0000000.npy" in capfd.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_one_line_before_anything_is_rendered(capsys, tmp_path):
