@@ -46,7 +46,7 @@ def watch(tmp_path, domain_id):
 
         def start(module: str, parameters: dict) -> Watcher:
             environment = own_environment(domain_id)
-            child = Child(f"esam_perception.ros.{module}", parameters, tmp_path / "camera.log", environment)
+            child = Child(f"esam_perception.ros.cameras.{module}", parameters, tmp_path / "camera.log", environment)
             ending.callback(child.stop)
             watcher = Watcher(domain_id)
             ending.callback(watcher.close)
