@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent
 # Ranges, so that a robot's own torch and NumPy can stay. What was tested is in requirements.txt, exactly.
 REQUIRES = [
     "torch>=2.4",
-    "transformers>=5.0",  # its BLIP classes
+    "transformers>=5.0,<5.24",  # its BLIP is rewired from inside, which any minor version may move: up to what was tested
     "tokenizers>=0.22",
     "safetensors>=0.5",
     "huggingface-hub>=1.0",

@@ -11,7 +11,7 @@ from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.pipeline.pipeline import Pipeline
-from esam_perception.profiles.registry import build_config, read_profile
+from esam_perception.profiles.schema import build_config, read_profile
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 
 BERT_VOCAB_SIZE = 30522

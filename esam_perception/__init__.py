@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from esam_perception.pipeline.pipeline import EncodedImage, Pipeline
     from esam_perception.pipeline.prompting import PromptingOptions
     from esam_perception.pipeline.verdict import VerdictOptions
-    from esam_perception.profiles.registry import Profile, ProfileError, load_profile
+    from esam_perception.profiles.registry import load_profile
+    from esam_perception.profiles.schema import Profile, ProfileError
     from esam_perception.targets.measure import NoTarget, measure_target, with_targets
     from esam_perception.types import (
         Frame,
@@ -101,8 +102,8 @@ _HOMES = {
     "Match": "esam_perception.types",
     "NoTarget": "esam_perception.targets.measure",
     "Pipeline": "esam_perception.pipeline.pipeline",
-    "Profile": "esam_perception.profiles.registry",
-    "ProfileError": "esam_perception.profiles.registry",
+    "Profile": "esam_perception.profiles.schema",
+    "ProfileError": "esam_perception.profiles.schema",
     "PromptingOptions": "esam_perception.pipeline.prompting",
     "Provenance": "esam_perception.types",
     "Query": "esam_perception.types",

@@ -25,7 +25,7 @@ from esam_perception.matching.image_encoder import encode_image, normalise
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.pipeline.fusion import fuse, min_max
 from esam_perception.pipeline.mask_head import MaskDecoderSize, TextMaskHead, best_candidate
-from esam_perception.profiles.registry import build_config
+from esam_perception.profiles.schema import build_config
 from esam_perception.segmentation.mask_decoder import MaskDecoder
 
 FOCAL_WEIGHT = 20.0  # as in segment-anything: a mean over mostly easy pixels is small

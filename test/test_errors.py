@@ -10,7 +10,7 @@ import pytest
 from esam_perception.commands.dispatcher import main
 from esam_perception.errors import EsamError, InvalidDevice, InvalidImage, InvalidQuery, InvalidThresholds
 from esam_perception.pipeline.pipeline import Pipeline
-from esam_perception.profiles.registry import ProfileError
+from esam_perception.profiles.schema import ProfileError
 from esam_perception.types import Query
 from test.conftest import ROOT
 

@@ -95,3 +95,21 @@ def test_package_xml_names_what_is_used():
         "vision_msgs"
     } <= named
     assert not (ROOT / "setup.cfg").exists()  # ament_cmake_python would pick it up
+
+
+def test_what_is_pinned_lies_in_the_ranges_and_private_modules_have_a_last_version():
+    """`pip install .` takes ranges, `./esam` exact versions: what was tested must be among what is allowed."""
+    from packaging.requirements import Requirement
+
+    (ranges,) = (
+        ast.literal_eval(node.value)
+        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+        if isinstance(node, ast.Assign) and node.targets[0].id == "REQUIRES"
+    )
+    allowed = {one.name: one.specifier for one in map(Requirement, ranges)}
+    lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    for pinned in (Requirement(line) for line in lines if line):
+        (exact,) = pinned.specifier
+        assert exact.operator == "==" and exact.version in allowed[pinned.name], pinned
+    # its BLIP is rewired from inside (matching): any next minor version may move what is used
+    assert any(one.operator.startswith("<") for one in allowed["transformers"])

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from esam_perception.matching.configuration import BlipArchitecture, TowerSize, build_blip
 from esam_perception.pipeline.mask_head import MaskDecoderSize, MaskHeadConfig
-from esam_perception.profiles.registry import Profile, WeightsFile, write_profile
+from esam_perception.profiles.schema import Profile, WeightsFile, write_profile
 from esam_perception.profiles.weights import file_sha256
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 from esam_perception.training.data.vocabulary import tabletop_vocabulary

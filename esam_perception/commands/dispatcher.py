@@ -25,13 +25,13 @@ COMMANDS = {
         "watch a node, or a replay, in a window: images, masks, scores, 3D (Rerun)",
     ),
     "profiles": ("esam_perception.commands.profiles", "list the models: which are at hand, how to get the others"),
-    "fetch": ("esam_perception.profiles.fetch", "fetch the published weights of a profile, once"),
+    "fetch": ("esam_perception.commands.fetch", "fetch the published weights of a profile, once"),
     "train": ("esam_perception.commands.train", "train the bundled tabletop profile, or a profile on your own images"),
     "calibrate": (
-        "esam_perception.training.measure.calibrate",
+        "esam_perception.commands.calibrate",
         "fit a profile's thresholds and confidence on labelled scenes",
     ),
-    "evaluate": ("esam_perception.training.measure.evaluate", "measure a profile on held-out scenes"),
+    "evaluate": ("esam_perception.commands.evaluate", "measure a profile on held-out scenes"),
 }
 EXAMPLES = """examples:
   ./esam demo                                         everything, in one command

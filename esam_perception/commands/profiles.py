@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from esam_perception.profiles.registry import Profile, ProfileError, available_profiles, load_profile
+from esam_perception.profiles.registry import available_profiles, load_profile
+from esam_perception.profiles.schema import Profile, ProfileError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes: nothing."""
     parser.epilog = (
         "A profile is used with --model NAME (esam locate) or model:=NAME (launch); a directory is one, too."
     )
 
 
 def run(args: argparse.Namespace) -> int:
+    """List them; the exit code."""
     chosen = load_profile()
     for name in available_profiles():
         profile = load_profile(name)

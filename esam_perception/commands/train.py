@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esam_perception.errors import EsamError
+from esam_perception.training.data.seeds import TRAIN_SEED, VALIDATION_SEED
 
 if TYPE_CHECKING:  # torch takes seconds to import: not before it is needed
     from esam_perception.training.loop import Machine
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WORK_DIR = Path("esam_train")
-LAST_TRAINING_SEED = 800_000
 STAGES = ("data", "image-tower", "matching", "refinement", "segmentation", "segmentation-refinement", "export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument(
         "profile", nargs="?", choices=["tabletop"], help="train the bundled tabletop profile from nothing"
     )
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of each network; two on two contended cores are slower than one (default: %(default)s)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda[:N]")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto",
-                        help="auto: bfloat16 on CUDA, float32 on the CPU (default: %(default)s)")  # fmt: skip
+                        help="auto: bfloat16 on CUDA devices that have it, float32 elsewhere (default: %(default)s)")  # fmt: skip
     parser.add_argument("--matching-steps", type=int, metavar="N", help="default: 2200; own data: 500")
     parser.add_argument("--segmentation-steps", type=int, metavar="N", help="default: 5200; own data: 300")
     tabletop = parser.add_argument_group("the tabletop profile")
@@ -64,29 +65,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Train; the exit code."""
     if (args.profile is None) == (args.data is None):
         print("esam train: say what to train: `tabletop`, or your own images with --data DIR", file=sys.stderr)
         return 2
     if args.data is not None:
         return _run_own(args)
-    if args.scenes > LAST_TRAINING_SEED:
+    if args.scenes > VALIDATION_SEED:
         print(
-            f"esam train: at most {LAST_TRAINING_SEED} scenes: later seeds are for validation and tests",
+            f"esam train: at most {VALIDATION_SEED} scenes: later seeds are for validation and tests",
             file=sys.stderr,
         )
         return 2
     args.work_dir = args.work_dir or WORK_DIR
     args.matching_steps, args.segmentation_steps = args.matching_steps or 2200, args.segmentation_steps or 5200
     began = time.monotonic()
+    try:
+        machine = _machine(args)  # what it has to say of device and precision comes before hours of rendering
+    except ValueError as error:
+        print(f"esam train: {error}", file=sys.stderr)
+        return 1
     if args.stage != "all":
-        _run_stage(args.stage, args)
+        _run_stage(args.stage, args, machine)
         return 0
     print(
         f"training '{args.profile}' into {args.work_dir}: about eight hours on two cores; safe to interrupt", flush=True
     )
-    if args.precision == "bfloat16":
-        _machine(args)  # what it has to say of bfloat16 comes before hours of rendering
-    _run_stage("data", args)
+    _run_stage("data", args, machine)
     # the two networks share nothing until EfficientSAM learns from BLIP's heatmaps: one process each
     segmentation = _start_stage("segmentation", args)
     try:
@@ -101,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             segmentation.wait()
     if code := _start_stage("segmentation-refinement", args).wait():
         return code
-    _run_stage("export", args)
+    _run_stage("export", args, machine)
     print(f"done in {(time.monotonic() - began) / 60:.0f} min", flush=True)
     return 0
 
@@ -138,19 +143,17 @@ def _run_own(args: argparse.Namespace) -> int:
 def _machine(args: argparse.Namespace) -> Machine:
     """Where to train; a warning goes to stderr where bfloat16 is slower than float32 there. Raises InvalidDevice for a
     device that is not there."""
-    import torch
-
     from esam_perception.computing import slow_precision
     from esam_perception.pipeline.loading import choose_device
     from esam_perception.training.loop import Machine
 
     machine = Machine(choose_device(args.device), args.precision)
-    if slow := slow_precision(torch.bfloat16 if machine.half else torch.float32, machine.device):
+    if slow := slow_precision(machine.dtype, machine.device):
         print(f"esam train: {slow}", file=sys.stderr, flush=True)
     return machine
 
 
-def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
+def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen[bytes]:
     options = [
         "--stage",
         stage,
@@ -165,17 +168,17 @@ def _start_stage(stage: str, args: argparse.Namespace) -> subprocess.Popen:
     for name in STAGES[1:-1]:
         options += [f"--{name}-steps", str(getattr(args, f"{name.replace('-', '_')}_steps"))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
-    command = [sys.executable, "-m", "esam_perception.commands.dispatcher", "train", args.profile, *options]
+    command = [sys.executable, "-m", "esam_perception", "train", args.profile, *options]
     return subprocess.Popen(command, env=environment)
 
 
-def _run_stage(stage: str, args: argparse.Namespace) -> None:
+def _run_stage(stage: str, args: argparse.Namespace, machine: Machine) -> None:
     from esam_perception.training.data import scenes as data
 
     cache_dir = args.work_dir / "cache"
     if stage == "data":
-        data.build_cache(cache_dir, data.VALIDATION_SEED, 200)
-        data.build_cache(cache_dir, data.TRAIN_SEED, args.scenes)
+        data.build_cache(cache_dir, VALIDATION_SEED, 200)
+        data.build_cache(cache_dir, TRAIN_SEED, args.scenes)
         return
 
     import torch
@@ -189,8 +192,7 @@ def _run_stage(stage: str, args: argparse.Namespace) -> None:
         export.export_profile(args.work_dir, args.output or args.work_dir / "profile")
         curves.write_curves(args.work_dir, args.work_dir)
         return
-    machine = _machine(args)
-    cache = data.SceneCache(cache_dir, data.TRAIN_SEED, args.scenes)
+    cache = data.SceneCache(cache_dir, TRAIN_SEED, args.scenes)
     if stage == "image-tower":
         stages.train_image_tower(args.work_dir, cache, args.image_tower_steps, machine)
     elif stage == "matching":

@@ -16,7 +16,8 @@ from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.pipeline.mask_head import MaskHeadConfig, TextMaskHead
-from esam_perception.profiles.registry import Profile, ProfileError, build_config, load_profile, notes_on
+from esam_perception.profiles.registry import load_profile, notes_on
+from esam_perception.profiles.schema import Profile, ProfileError, build_config
 from esam_perception.profiles.weights import load_weights
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 

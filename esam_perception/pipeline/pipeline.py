@@ -26,7 +26,8 @@ from esam_perception.pipeline.prompting import PromptingOptions, choose_heat
 from esam_perception.pipeline.regions import RegionMask, find_all_regions, mask_map, masked_crop, native_segment
 from esam_perception.pipeline.stopwatch import Stopwatch
 from esam_perception.pipeline.verdict import check_thresholds, confidence, decide, itm_score, thresholds_that_hold
-from esam_perception.profiles.registry import AUTO, Profile
+from esam_perception.profiles.registry import AUTO
+from esam_perception.profiles.schema import Profile
 from esam_perception.segmentation import EfficientSam
 from esam_perception.types import Located, Match, Provenance, Query, Segment, Verdict
 

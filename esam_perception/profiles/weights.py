@@ -1,4 +1,8 @@
-"""Weights on disk: safetensors with checksums, and the published checkpoints' way into them. Nothing is unpickled."""
+"""Weights on disk: safetensors with checksums, and the published checkpoints' way into them. Nothing is unpickled.
+
+What needs torch is imported where it is used: profiles are listed, checked and fetched without it, and whoever loads
+weights has it already.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,23 @@ import os
 import pickle
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from esam_perception.matching.checkpoint import CheckpointError, blip_names, check_state
-from esam_perception.matching.configuration import BlipArchitecture, build_blip
-from esam_perception.profiles.registry import FETCHED_FILE, Profile, ProfileError, WeightsFile, build_config
-from esam_perception.segmentation import EfficientSam, EfficientSamConfig
+from esam_perception.profiles.schema import (
+    FETCHED_FILE,
+    Profile,
+    ProfileError,
+    WeightsFile,
+    build_config,
+    read_notes,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CHUNK = 1 << 20
 
@@ -38,6 +48,8 @@ def load_weights(profile: Profile, weights: WeightsFile) -> tuple[dict[str, Tens
     Raises ProfileError, which names the file, where it is missing, is not what the profile promises (or what `esam
     fetch` noted when it wrote it), or cannot be read.
     """
+    from safetensors.torch import load_file
+
     path = profile.find(weights.file)
     known = profile.fetched().get(weights.file, {})
     fix = f"run: esam fetch {profile.name} --force" if profile.sources else "restore the file"
@@ -55,6 +67,14 @@ def load_weights(profile: Profile, weights: WeightsFile) -> tuple[dict[str, Tens
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, digest
 
 
+def save_weights(state: Mapping[str, Tensor], path: Path) -> WeightsFile:
+    """Write a state dict as fp16 safetensors."""
+    from safetensors.torch import save_file
+
+    save_file({name: value.half().contiguous() for name, value in state.items()}, path)
+    return WeightsFile(path.name, file_sha256(path))
+
+
 def convert_checkpoint(path: Path, profile: Profile, target: str, output: Path) -> None:
     """A published checkpoint as the safetensors file that the profile calls `target`, written whole or not at all.
 
@@ -62,15 +82,17 @@ def convert_checkpoint(path: Path, profile: Profile, target: str, output: Path) 
     tensors alone (a state dict, or {"model": state dict}; in a zip too). Raises CheckpointError, which names the file,
     for one that cannot be read safely or does not fit the profile.
     """
+    import torch
+    from safetensors.torch import save_file
+
+    from esam_perception.matching.checkpoint import CheckpointError, blip_names, check_state
+
     try:
         state = _read_tensors(path)
-        where = f"profile '{profile.name}'"
+        if target == profile.blip_weights.file:
+            state = blip_names(state)
         with torch.device("meta"):
-            if target == profile.blip_weights.file:
-                state = blip_names(state)
-                model = build_blip(build_config(BlipArchitecture, profile.blip, where))
-            else:
-                model = EfficientSam(build_config(EfficientSamConfig, profile.efficient_sam, where))
+            model = _network_of(profile, target)
         check_state(model, state, "the")
     except (CheckpointError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -80,7 +102,28 @@ def convert_checkpoint(path: Path, profile: Profile, target: str, output: Path) 
         os.replace(unfinished, output)
 
 
+def _network_of(profile: Profile, target: str) -> nn.Module:
+    """The network that a file of the profile is the weights of, with fresh ones. Raises ProfileError."""
+    from esam_perception.matching.configuration import BlipArchitecture, build_blip
+    from esam_perception.pipeline.mask_head import MaskHeadConfig
+    from esam_perception.segmentation import EfficientSam, EfficientSamConfig
+
+    where = f"profile '{profile.name}'"
+    if target == profile.efficient_sam_weights.file:
+        return EfficientSam(build_config(EfficientSamConfig, profile.efficient_sam, f"{where}: efficient_sam"))
+    blip = build_config(BlipArchitecture, profile.blip, f"{where}: blip")
+    if target == profile.blip_weights.file:
+        return build_blip(blip)
+    head = build_config(MaskHeadConfig, profile.mask_head, f"{where}: mask_head")
+    return head.build(blip.vision.hidden_size, blip.text.hidden_size)
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    import torch
+    from safetensors.torch import load_file
+
+    from esam_perception.matching.checkpoint import CheckpointError
+
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             members = [name for name in archive.namelist() if name.endswith((".pt", ".pth")) and "__MACOSX" not in name]
@@ -96,7 +139,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"cannot be loaded safely: truncated, or not tensors alone ({reason})") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise CheckpointError("holds no state dict")
     return content
 
@@ -104,7 +147,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def note_fetched(folder: Path, target: str, source: str) -> None:
     """Note size and SHA-256 of `folder`/`target` in the folder's fetched.json, against which it is loaded."""
     path = folder / FETCHED_FILE
-    notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        notes = read_notes(path) if path.exists() else {}
+    except ValueError:  # damaged: what it said of the other files can no longer be known, and they are fetched again
+        notes = {}
     file = folder / target
     notes[target] = {"size": file.stat().st_size, "sha256": file_sha256(file), "source": source}
     unfinished = path.with_suffix(".unfinished")

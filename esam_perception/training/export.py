@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 import transformers
-from safetensors.torch import save_file
 
 from esam_perception.pipeline.fusion import FusionOptions
+from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.verdict import VerdictOptions
-from esam_perception.profiles.registry import Profile, WeightsFile, write_profile
-from esam_perception.profiles.weights import file_sha256
-from esam_perception.training.data import scenes as data
-from esam_perception.training.measure.calibrate import fit_verdict
+from esam_perception.profiles.schema import Profile, write_profile
+from esam_perception.profiles.weights import save_weights
+from esam_perception.segmentation import EfficientSam
+from esam_perception.training.data.seeds import TRAIN_SEED, VALIDATION_SEED
+from esam_perception.training.measure.calibrate import fit_or_keep
 from esam_perception.training.measure.evaluate import evaluate
 from esam_perception.training.stages import tabletop as stages
 
@@ -31,12 +32,6 @@ FUSION = FusionOptions(alpha=0.1, candidate_choice="agreement")
 REGION_WINDOW = 1.0
 
 
-def save_weights(state: dict[str, torch.Tensor], path: Path) -> WeightsFile:
-    """Write a state dict as fp16 safetensors."""
-    save_file({name: value.half().contiguous() for name, value in state.items()}, path)
-    return WeightsFile(path.name, file_sha256(path))
-
-
 def _last_line(path: Path) -> dict:
     lines = path.read_text(encoding="utf-8").splitlines()
     return json.loads(lines[-1])
@@ -48,14 +43,11 @@ def export_profile(work_dir: Path, output: Path, validation_scenes: int = 200) -
     The weights are those of a finished or an unfinished run; `training` in profile.yaml says which step they are of.
     The auxiliary heads are left behind.
     """
-    from esam_perception.pipeline.pipeline import Pipeline
-
     profile = _write_untuned(work_dir, output)
-    seeds = range(data.VALIDATION_SEED, data.VALIDATION_SEED + validation_scenes)
+    seeds = range(VALIDATION_SEED, VALIDATION_SEED + validation_scenes)
     judged = evaluate(Pipeline.from_profile(str(output), "cpu"), seeds, occlusion=False)
-    where = f"{validation_scenes} scenes of the simulated tabletop from seed {data.VALIDATION_SEED}"
-    verdict = dataclasses.replace(fit_verdict(judged, where), region_window=REGION_WINDOW)
-    profile = dataclasses.replace(profile, verdict=verdict)
+    where = f"{validation_scenes} scenes of the simulated tabletop from seed {VALIDATION_SEED}"
+    profile = dataclasses.replace(profile, verdict=fit_or_keep(profile.verdict, judged, where))
     write_profile(profile)
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"profile '{profile.name}' written to {output} ({size / 1e6:.1f} MB)")
@@ -64,8 +56,6 @@ def export_profile(work_dir: Path, output: Path, validation_scenes: int = 200) -
 
 def _write_untuned(work_dir: Path, output: Path) -> Profile:
     """The profile with default thresholds."""
-    from esam_perception.segmentation import EfficientSam
-
     vocab = stages.write_vocabulary(output)
     matching = stages.new_matching_stage(work_dir)
     segmenter = torch.nn.ModuleDict({"model": EfficientSam(stages.EFFICIENT_SAM)})
@@ -92,7 +82,7 @@ def _write_untuned(work_dir: Path, output: Path) -> Profile:
         fusion=FUSION,
         verdict=VerdictOptions(source="defaults, not fitted", region_window=REGION_WINDOW),
         training={
-            "first_seed": data.TRAIN_SEED,
+            "first_seed": TRAIN_SEED,
             "versions": {
                 "torch": str(torch.__version__),
                 "transformers": transformers.__version__,

@@ -12,29 +12,28 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from esam_perception.errors import InvalidDevice
+from esam_perception.computing import choose_precision, mixed_precision
 from esam_perception.training.muon import Muon, split_weights
 
 CHECKPOINT_SECONDS = 60.0
-PRECISIONS = ("auto", "float32", "bfloat16")
+LOG_STEPS = 50
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to train. precision: `float32`, `bfloat16` (autocast: weights and losses stay float32), or `auto`, bfloat16
-    on CUDA alone."""
+    """Where to train. precision: as the pipeline has it (computing.choose_precision, which is asked; it raises ValueError);
+    bfloat16 is autocast: weights and losses stay float32."""
 
     device: torch.device = torch.device("cpu")
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InvalidDevice(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        choose_precision(self.precision, self.device)
 
     @property
-    def half(self) -> bool:
-        """Whether to compute in bfloat16."""
-        return self.precision == "bfloat16" or (self.precision == "auto" and self.device.type == "cuda")
+    def dtype(self) -> torch.dtype:
+        """What the products of the networks are computed in."""
+        return choose_precision(self.precision, self.device)
 
 
 def cosine(step: int, steps: int, warm_up: int) -> float:
@@ -58,15 +57,17 @@ def train_stage(
     heads: tuple[nn.Module, ...] = (),
     machine: Machine = Machine(),
 ) -> None:
-    """Train `modules` for `steps`, from the last checkpoint of this stage in `folder` if there is one.
+    """Train `modules` for `steps`, from the last checkpoint of this stage in `folder` if there is one: interrupted or not,
+    the same weights and the same log come out, on the same machine.
 
     AdamW; with a positive `muon_rate`, Muon for the matrices of all layers but `heads` (see muon.split_weights).
 
     loss_of(step) draws a batch deterministically from the step and returns its losses, the total under "loss".
-    Writes `<name>.pt` (weights, optimizer, step) about once a minute and at the end, and a line of running means to
-    `<name>.jsonl` every 50 steps.
+    Writes `<name>.pt` (weights, optimizer, step, the means so far) about once a minute and at the end, and a line of
+    running means to `<name>.jsonl` every LOG_STEPS steps and at the end.
     """
     modules.to(machine.device)
+    dtype = machine.dtype
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, curves = folder / f"{name}.pt", folder / f"{name}.jsonl"
     matrices, others = (
@@ -80,23 +81,26 @@ def train_stage(
     if matrices:
         optimizers.append(Muon(matrices, lr=muon_rate, weight_decay=0.1 * weight_decay))
     rates = [learning_rate, muon_rate]
-    first = 0
+    first = counted = 0
+    sums: dict[str, Tensor] = {}
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         modules.load_state_dict(state["modules"])
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         first = state["step"]
+        # of the line of the log that was begun; not there in checkpoints of earlier versions
+        counted = state.get("counted", 0)
+        sums = {key: value.to(machine.device) for key, value in state.get("sums", {}).items()}
     if first >= steps:
         return
-    sums: dict[str, Tensor | float] = {}
-    counted = 0
     saved = time.monotonic()
 
     def save(step: int) -> None:
         unfinished = checkpoint.with_suffix(".unfinished")
         states = [optimizer.state_dict() for optimizer in optimizers]
-        torch.save({"modules": modules.state_dict(), "optimizers": states, "step": step}, unfinished)
+        begun = {"sums": sums, "counted": counted}
+        torch.save({"modules": modules.state_dict(), "optimizers": states, "step": step, **begun}, unfinished)
         unfinished.rename(checkpoint)
 
     progress = tqdm(range(first, steps), initial=first, total=steps, desc=name, mininterval=2.0)
@@ -104,7 +108,7 @@ def train_stage(
         for optimizer, rate in zip(optimizers, rates):
             for group in optimizer.param_groups:
                 group["lr"] = rate * cosine(step, steps, warm_up)
-        with torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.half):
+        with mixed_precision(machine.device, dtype):
             losses = loss_of(step)
         modules.zero_grad(set_to_none=True)
         losses["loss"].backward()
@@ -113,9 +117,9 @@ def train_stage(
             optimizer.step()
         for key, value in losses.items():
             # summed where it is: reading it would make the host wait for the GPU in every step
-            sums[key] = sums.get(key, 0.0) + value.detach()
-        counted += 1  # after a resume, fewer than 50
-        if (step + 1) % 50 == 0:
+            sums[key] = sums[key] + value.detach() if key in sums else value.detach()
+        counted += 1
+        if (step + 1) % LOG_STEPS == 0 or step + 1 == steps:
             means = {key: round(float(total) / counted, 4) for key, total in sums.items()}
             sums.clear()
             counted = 0

@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # none is ever evaluated again
         """Update every weight that has a gradient."""
         for group in self.param_groups:
             for weight in group["params"]:

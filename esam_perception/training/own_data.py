@@ -5,138 +5,33 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
 from esam_perception.errors import InvalidInput
-from esam_perception.images.masks import mask_iou
 from esam_perception.matching.checkpoint import load_blip_state, load_state
 from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.pipeline.mask_head import MaskHeadConfig
 from esam_perception.pipeline.pipeline import Pipeline
-from esam_perception.profiles.registry import Profile, build_config, load_profile, write_profile
-from esam_perception.profiles.weights import load_weights
+from esam_perception.profiles.registry import load_profile
+from esam_perception.profiles.schema import Profile, build_config, check_file_name, write_profile
+from esam_perception.profiles.weights import load_weights, save_weights
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
-from esam_perception.training.data.batches import PhraseBatch
-from esam_perception.training.data.labelled_images import (
-    ANNOTATIONS,
-    DatasetError,
-    LabelledImage,
-    read_image,
-    read_labelled_images,
-    read_mask,
-    split,
-)  # fmt: skip
+from esam_perception.training.data.labelled_images import ANNOTATIONS, read_labelled_images, split
+from esam_perception.training.data.own_scenes import OwnScenes
 from esam_perception.training.data.vocabulary import extend_vocabulary
-from esam_perception.training.export import save_weights
 from esam_perception.training.loop import Machine, train_stage
-from esam_perception.training.measure.calibrate import fit_verdict
+from esam_perception.training.measure.calibrate import fit_or_keep
 from esam_perception.training.measure.curves import write_curves
-from esam_perception.training.measure.judging import Judged, summarise
+from esam_perception.training.measure.judging import summarise
+from esam_perception.training.measure.own_images import judge_images
 from esam_perception.training.stages.matching import MatchingStage
 from esam_perception.training.stages.segmentation import SegmentationStage
-
-PHRASES = 8
-# Thresholds out of fewer phrases would be chance: the profile then keeps those it came with.
-ENOUGH_PHRASES = 50
-KEPT_IMAGES = 512
-
-
-@dataclass(frozen=True)
-class OutlinedThing:
-    """What stage 3 asks of an object: its label in the instance image."""
-
-    label: int
-    visible: bool = True
-
-
-class OwnScenes:
-    """Labelled images stretched to squares of `side` px, as both networks take them. The last KEPT_IMAGES stay in memory.
-
-    Raises DatasetError where nothing false can be said of an image: a matcher that only hears true phrases learns to
-    say yes.
-    """
-
-    def __init__(self, images: Sequence[LabelledImage], folder: Path, side: int) -> None:
-        self.images = [image for image in images if image.things]
-        self._folder, self.side = folder, side
-        self.false = [false_phrases(image, images) for image in self.images]
-        for image, false in zip(self.images, self.false):
-            if not false:
-                raise DatasetError(
-                    f"{image.path.name}: nothing is known to be false of it: every category is in it; add phrases to its negatives"
-                )
-        self._load = lru_cache(KEPT_IMAGES)(self._read)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image = self.images[index]
-        pixels = read_image(image)
-        height, width = pixels.shape[:2]
-        masks = [read_mask(thing, self._folder, height, width).astype(np.uint8) for thing in image.things]
-        size = (self.side, self.side)
-        smaller = self.side < min(height, width)
-        resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
-        return resized, np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in masks]) > 0
-
-    def masks(self, index: int) -> np.ndarray:
-        """bool [things, side, side]."""
-        return self._load(index)[1]
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, list[OutlinedThing]]:
-        """(image uint8 [side, side, 3], instances int32 [side, side], things), as SceneCache gives them."""
-        pixels, masks = self._load(index)
-        instances = np.zeros(masks.shape[1:], np.int32)
-        for label, mask in enumerate(masks, start=1):
-            instances[mask] = label
-        return pixels, instances, [OutlinedThing(label + 1) for label in range(len(masks))]
-
-    def draw_batch(self, rng: np.random.Generator, count: int, patch: int) -> PhraseBatch:
-        """A batch of `count` images with PHRASES phrases each, half true, half false; masks in quarters of patches of
-        `patch` px. Images are not mirrored: phrases may say left and right."""
-        images, texts, match, masks = [], [], [], []
-        cells = 4 * self.side // patch
-        for index in rng.integers(len(self), size=count):
-            pixels, things = self._load(int(index))
-            image, false = self.images[index], self.false[index]
-            images.append(pixels)
-            for i in range(PHRASES):
-                true = i % 2 == 0
-                phrases = image.phrases if true else false
-                phrase = phrases[rng.integers(len(phrases))]
-                meant = [mask for thing, mask in zip(image.things, things) if phrase in thing.phrases] if true else []
-                union = np.any(meant, axis=0).astype(np.float32) if meant else np.zeros(pixels.shape[:2], np.float32)
-                texts.append(phrase)
-                match.append(int(true))
-                masks.append(cv2.resize(union, (cells, cells), interpolation=cv2.INTER_AREA))
-        return PhraseBatch(np.stack(images), texts, np.array(match, np.int64), np.stack(masks))
-
-
-def false_phrases(image: LabelledImage, images: Sequence[LabelledImage]) -> list[str]:
-    """What is false of an image: its own negatives, and the phrases of things whose category it does not show."""
-    shown, true = {thing.category for thing in image.things}, set(image.phrases)
-    others = [
-        phrase
-        for other in images
-        for thing in other.things
-        if thing.category not in shown
-        for phrase in thing.phrases
-        if phrase not in true
-    ]
-    # the stated ones are harder: as likely as all the others together
-    found = list(dict.fromkeys(others))
-    stated = list(image.negatives)
-    return stated * max(1, len(found) // max(1, len(stated))) + found
 
 
 @dataclass(frozen=True)
@@ -152,12 +47,14 @@ class Schedule:
 
 def train_own(
     data: Path, base: str, work_dir: Path, output: Path, schedule: Schedule, machine: Machine = Machine()
-) -> dict:
+) -> dict[str, Any]:
     """Train the profile `base` on the images in `data`; write the profile into `output`; return the figures on the images
     that were held out (see judging.summarise).
 
     Resumes from the checkpoints in `work_dir`. Raises EsamError (DatasetError, ProfileError, InvalidInput ...).
     """
+    name = output.resolve().name
+    check_file_name(name, "the output folder, which names the profile")
     images = read_labelled_images(data)
     learning, held_out = split(images, schedule.validation_share)
     profile = load_profile(base)
@@ -202,11 +99,10 @@ def train_own(
     output.mkdir(parents=True, exist_ok=True)
     (output / "vocab.txt").write_bytes(vocab.read_bytes())
     trained = dataclasses.replace(
-        profile, name=output.name, description=f"'{profile.name}', trained on {len(scenes)} images of {data.name}",
+        profile, name=name, description=f"'{profile.name}', trained on {len(scenes)} images of {data.name}",
         directory=output, blip=dataclasses.asdict(blip), vocab="vocab.txt", sources=(),
-        mask_head=dataclasses.asdict(head_config),
+        **_mask_head(profile, model, head_config, output),
         blip_weights=save_weights(model.blip_state(), output / "blip.safetensors"),
-        mask_head_weights=save_weights(model.mask_head.state_dict(), output / "mask_head.safetensors"),
         efficient_sam_weights=save_weights(segmenter.state_dict(), output / "efficient_sam.safetensors"),
         training={
             "base": profile.name, "images": len(scenes), "annotations_sha256": _digest(data),
@@ -215,60 +111,11 @@ def train_own(
     )  # fmt: skip
     write_profile(trained)
     judged = judge_images(Pipeline.from_profile(str(output), "cpu"), held_out, images, data)
-    if len(judged) >= ENOUGH_PHRASES:
-        fitted = fit_verdict(judged, f"{len(held_out)} held-out images of {data.name}")
-        verdict = dataclasses.replace(fitted, region_window=profile.verdict.region_window)
-    else:
-        source = f"{profile.verdict.source}; not fitted again: only {len(judged)} phrases were held out"
-        verdict = dataclasses.replace(profile.verdict, source=source)
+    verdict = fit_or_keep(profile.verdict, judged, f"{len(held_out)} held-out images of {data.name}")
     write_profile(dataclasses.replace(trained, verdict=verdict))
     figures = summarise(judged)
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return figures
-
-
-def judge_images(
-    pipeline: Pipeline, held_out: Sequence[LabelledImage], images: Sequence[LabelledImage], folder: Path
-) -> list[Judged]:
-    """Every phrase of the held-out images, true and false (at most as many false as true ones), held against the masks."""
-    judged = []
-    for image in tqdm(held_out, unit="image", desc="checking"):
-        pixels = read_image(image)
-        masks = [read_mask(thing, folder, *pixels.shape[:2]) for thing in image.things]
-        true, false = image.phrases, list(dict.fromkeys(false_phrases(image, images)))
-        matches = pipeline.locate(pixels, [*true, *false[: len(true)]], segment_always=True)
-        for match in matches[: len(true)]:
-            truths = [mask for thing, mask in zip(image.things, masks) if match.query.text in thing.phrases]
-            found = match.segments[0].mask if match.segments else np.zeros(pixels.shape[:2], bool)
-            column, row = (int(value) for value in match.peak)
-            judged.append(
-                Judged(
-                    "phrase",
-                    True,
-                    match.itm_score,
-                    match.verdict,
-                    bool(any(mask[row, column] for mask in truths)),
-                    max(mask_iou(found, mask) for mask in truths),
-                    max(int(mask.sum()) for mask in truths),
-                    match.query.text,
-                    confidence=match.confidence,
-                )  # fmt: skip
-            )
-        judged += [
-            Judged(
-                "negative",
-                False,
-                match.itm_score,
-                match.verdict,
-                False,
-                0.0,
-                0,
-                match.query.text,
-                confidence=match.confidence,
-            )
-            for match in matches[len(true) :]
-        ]
-    return judged
 
 
 def _matching_model(
@@ -291,6 +138,15 @@ def _matching_model(
     if profile.mask_head_weights is not None:
         load_state(model.mask_head, load_weights(profile, profile.mask_head_weights)[0], "the mask head's")
     return model
+
+
+def _mask_head(profile: Profile, model: BlipEsamItm, config: MaskHeadConfig, output: Path) -> dict[str, Any]:
+    """The fields of the trained mask head, its weights written; none where the profile draws no prompts from it: it would
+    run in every frame for nothing. It is trained all the same: its losses teach BLIP where things are."""
+    if profile.prompting.source == "gradcam":
+        return {"mask_head": None, "mask_head_weights": None}
+    weights = save_weights(model.mask_head.state_dict(), output / "mask_head.safetensors")
+    return {"mask_head": dataclasses.asdict(config), "mask_head_weights": weights}
 
 
 def _digest(data: Path) -> str:

@@ -13,7 +13,7 @@ from esam_perception.matching.image_encoder import preprocess
 from esam_perception.pipeline.mask_head import read_masks
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import choose_heat
-from esam_perception.profiles.registry import ProfileError, read_profile, write_profile
+from esam_perception.profiles.schema import ProfileError, read_profile, write_profile
 from test.numerics.bounds import TINY, TINY_MAP
 from test.tiny import BLIP, MASK_HEAD, write_tiny_profile
 

@@ -11,7 +11,7 @@ from esam_perception.pipeline.fusion import fuse, min_max
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.pipeline.prompting import PromptingOptions
 from esam_perception.pipeline.regions import find_regions, mask_map
-from esam_perception.profiles.registry import ProfileError
+from esam_perception.profiles.schema import ProfileError
 from esam_perception.types import Query, Verdict
 from test.numerics.bounds import TINY, TINY_MAP
 

@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-import zipfile
 
 import numpy as np
 import pytest
@@ -15,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from esam_perception.commands.dispatcher import main
 from esam_perception.pipeline.pipeline import Pipeline
-from esam_perception.profiles.registry import ProfileError
+from esam_perception.profiles.schema import ProfileError
 from test.conftest import ROOT
 from test.profiles.hub import serving
+from test.tiny import write_tiny_profile
 
 LAVIS_NAMES = (
     ("vision_model.embeddings.class_embedding", "visual_encoder.cls_token"),
@@ -46,33 +46,6 @@ def lavis_checkpoint(state: dict) -> dict:
     }
     rest = {"temp": torch.tensor(0.07), "image_queue": torch.zeros(4, 8), "queue_ptr": torch.zeros(1, dtype=torch.long)}
     return {"model": {**renamed, **momentum, **rest}, "config": {"lr": 1e-5}, "epoch": 5}
-
-
-@pytest.fixture
-def published(tiny_profile, tmp_path):
-    """(directory of a profile without weights but with sources, directory of the files as they are published)"""
-    files, profile = tmp_path / "files", tmp_path / "profile"
-    files.mkdir(), profile.mkdir()
-    (files / "vocab.txt").write_bytes((tiny_profile / "vocab.txt").read_bytes())
-    (files / "model.safetensors").write_bytes((tiny_profile / "blip.safetensors").read_bytes())
-    torch.save({"model": load_file(tiny_profile / "efficient_sam.safetensors")}, files / "sam.pt")
-    content = yaml.safe_load((tiny_profile / "profile.yaml").read_text())
-    content["name"] = "fetched_tiny"
-    for section in ("blip_weights", "efficient_sam_weights"):
-        content[section]["sha256"] = ""
-    content["sources"] = [
-        {"target": "vocab.txt", "repository": "some/blip", "file": "vocab.txt"},
-        {"target": "blip.safetensors", "repository": "some/blip", "file": "model.safetensors", "also": ["blip.pth"]},
-        {"target": "efficient_sam.safetensors", "repository": "some/sam", "file": "sam.pt"},
-    ]
-    (profile / "profile.yaml").write_text(yaml.safe_dump(content))
-    return profile, files
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("ESAM_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def esam(*arguments, endpoint="http://127.0.0.1:9"):
@@ -108,7 +81,7 @@ def test_from_the_hub_interrupted_and_resumed_then_never_again(published, home, 
         if first.returncode:  # the client gave up at the break: the user runs the command again
             first = esam("fetch", profile, endpoint=hub.address)
         assert first.returncode == 0, first.stderr
-        asked = [span for name, span in hub.asked if name == "model.safetensors"]
+        asked = hub.spans("model.safetensors")
         size = (files / "model.safetensors").stat().st_size
         assert len(asked) == 2 and 0 < int(asked[1].removeprefix("bytes=").split("-")[0]) <= size // 2
         assert "model.safetensors" in first.stderr and "%" in first.stderr  # the progress bar
@@ -119,32 +92,6 @@ def test_from_the_hub_interrupted_and_resumed_then_never_again(published, home, 
     notes = json.loads((home / "fetched_tiny" / "fetched.json").read_text())
     assert set(notes) == {"vocab.txt", "blip.safetensors", "efficient_sam.safetensors"}
     assert all(set(note) == {"size", "sha256", "source"} for note in notes.values())
-
-
-def test_from_a_url_interrupted_and_resumed(published, home, tiny_profile, capsys):
-    profile, files = published
-    with zipfile.ZipFile(files / "sam.pt.zip", "w") as archive:
-        archive.write(files / "sam.pt", "sam.pt")
-        archive.writestr("__MACOSX/._sam.pt", b"what Finder leaves in a zip")
-    with serving(files) as hub:
-        path = profile / "profile.yaml"
-        content = yaml.safe_load(path.read_text())
-        content["sources"] = [
-            {"target": target, "url": f"{hub.address}/{name}"}
-            for target, name in {
-                "vocab.txt": "vocab.txt",
-                "blip.safetensors": "model.safetensors",
-                "efficient_sam.safetensors": "sam.pt.zip",
-            }.items()
-        ]
-        path.write_text(yaml.safe_dump(content))
-        hub.cut = {"sam.pt.zip"}
-        assert main(["fetch", str(profile)]) == 1 and "sam.pt.zip" in capsys.readouterr().err
-        assert not (home / "fetched_tiny" / "efficient_sam.safetensors").exists()
-        assert main(["fetch", str(profile)]) == 0
-        spans = [span for name, span in hub.asked if name == "sam.pt.zip"]
-        assert spans == [None, f"bytes={(files / 'sam.pt.zip').stat().st_size // 2}-"]
-    np.testing.assert_array_equal(scores(profile), scores(tiny_profile))
 
 
 def test_lavis_names_from_a_directory_without_any_network(published, home, tiny_profile):
@@ -248,6 +195,44 @@ def test_at_run_time_nothing_touches_the_network(published, home):
     answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert answer.returncode == 0, answer.stderr
     assert len(answer.stdout.split()) == 2
+
+
+def test_what_has_nothing_to_fetch_is_wrong_usage(capsys):
+    assert main(["fetch", "tabletop"]) == 2
+    assert "nothing to fetch" in capsys.readouterr().err
+
+
+def test_damaged_notes_are_named_and_mended_by_force(published, home, capsys):
+    profile, files = published
+    assert main(["fetch", str(profile), "--from", str(files)]) == 0
+    notes = home / "fetched_tiny" / "fetched.json"
+    for damaged in ("{", "[1]"):
+        notes.write_text(damaged)
+        assert main(["fetch", str(profile), "--from", str(files)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(notes) in line and "--force" in line
+        assert main(["fetch", str(profile), "--from", str(files), "--force"]) == 0
+        assert len(json.loads(notes.read_text())) == 3
+
+
+def test_a_mask_head_is_fetched_too(tmp_path, home):
+    """Its weights have the names of its own network."""
+    profile, files = tmp_path / "profile", tmp_path / "files"
+    profile.mkdir()
+    write_tiny_profile(profile, with_mask_head=True)
+    content = yaml.safe_load((profile / "profile.yaml").read_text())
+    names = ["vocab.txt", "blip.safetensors", "efficient_sam.safetensors", "mask_head.safetensors"]
+    content["sources"] = [{"target": name, "repository": "some/model", "file": name} for name in names]
+    files.mkdir()
+    for name in names:
+        (profile / name).rename(files / name)
+    for section in ("blip_weights", "efficient_sam_weights", "mask_head_weights"):
+        content[section]["sha256"] = ""
+    (profile / "profile.yaml").write_text(yaml.safe_dump(content))
+    assert main(["fetch", str(profile), "--from", str(files)]) == 0
+    image = np.zeros((60, 90, 3), np.uint8)
+    (match,) = Pipeline.from_profile(str(profile), "cpu").locate(image, ["the red mug"])
+    assert match.mask_head is not None
 
 
 def test_profiles_lists_what_is_there(home):

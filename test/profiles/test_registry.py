@@ -4,15 +4,8 @@ import pytest
 import yaml
 
 from esam_perception.matching.configuration import BlipArchitecture
-from esam_perception.profiles.registry import (
-    ProfileError,
-    available_profiles,
-    build_config,
-    load_profile,
-    notes_on,
-    profile_dict,
-    read_profile,
-)
+from esam_perception.profiles.registry import available_profiles, load_profile, notes_on
+from esam_perception.profiles.schema import ProfileError, build_config, profile_dict, read_profile
 from esam_perception.profiles.weights import load_weights
 from esam_perception.segmentation import EfficientSamConfig
 

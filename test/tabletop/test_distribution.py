@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from esam_perception.tabletop.words import CATEGORIES, COLOURS
-from esam_perception.training.data.scenes import TEST_SEED, TRAIN_SEED, VALIDATION_SEED
+from esam_perception.training.data.seeds import TEST_SEED, TRAIN_SEED, VALIDATION_SEED
 
 SCENES = (*range(TEST_SEED, TEST_SEED + 60), *range(TEST_SEED + 12_300, TEST_SEED + 12_340))
 

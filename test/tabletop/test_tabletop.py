@@ -15,7 +15,7 @@ from esam_perception.tabletop.language import (
 from esam_perception.tabletop.objects import MAKERS, make_object
 from esam_perception.tabletop.scene import SCENES_PER_WORLD, make_world, sample_scene
 from esam_perception.tabletop.words import ABSENT_NOUNS, CATEGORIES, COLOURS, RELATIONS
-from esam_perception.training.data.scenes import TEST_SEED, TRAIN_SEED, VALIDATION_SEED
+from esam_perception.training.data.seeds import TEST_SEED, TRAIN_SEED, VALIDATION_SEED
 from esam_perception.training.data.vocabulary import tabletop_vocabulary
 
 

@@ -3,11 +3,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from esam_perception.commands.dispatcher import main
-from esam_perception.pipeline.verdict import confidence
-from esam_perception.profiles.registry import load_profile, read_profile
-from esam_perception.training.measure.calibrate import fit_scaling, fit_verdict, log_odds
+from esam_perception.pipeline.verdict import VerdictOptions, confidence
+from esam_perception.profiles.registry import load_profile
+from esam_perception.profiles.schema import read_profile
+from esam_perception.training.measure.calibrate import CalibrationError, fit_or_keep, fit_scaling, fit_verdict, log_odds
 from esam_perception.training.measure.judging import Judged, calibration
 from esam_perception.types import Verdict
 
@@ -46,6 +49,57 @@ def test_saturated_scores_are_no_infinities():
     assert np.isfinite(log_odds([0.0, 0.5, 1.0])).all()
     temperature, bias = fit_scaling([0.0, 0.0, 1.0, 1.0], [False, False, True, True])
     assert temperature > 0 and math.isfinite(bias)
+
+
+def phrases(scores, true):
+    return [Judged("x", true, score, Verdict.UNSURE, False, 0.0, 0) for score in scores]
+
+
+def test_false_phrases_that_score_high_leave_a_threshold_that_true_ones_pass():
+    """Rounded up to four decimals, 0.99997 is 1: nothing would ever be a MATCH."""
+    rng = np.random.default_rng(0)
+    false = np.append(rng.uniform(0, 0.9, 80), np.full(20, 0.99997))
+    true = np.append(rng.uniform(0.5, 0.99, 50), np.full(50, 0.999995))
+    options = fit_verdict(phrases(false, False) + phrases(true, True), "here")
+    assert 0.99997 < options.match_threshold < 0.999995
+    # all twenty lie above the 97th percentile or at it: none of them is let in for being as high as the others
+    assert "0.0% of the false ones are a MATCH" in options.source and "50.0% of the true ones" in options.source
+
+
+@pytest.mark.parametrize("highest", [0.99997, 1.0])
+def test_where_no_true_phrase_can_pass_the_fit_is_refused(highest):
+    false, true = np.append(np.zeros(80), np.full(20, highest)), np.full(100, min(highest, 0.9999))
+    with pytest.raises(ValueError, match="false-accepts") as error:
+        fit_verdict(phrases(false, False) + phrases(true, True), "here")
+    assert f"{highest:g}" in str(error.value)
+
+
+def test_training_keeps_its_thresholds_where_none_can_be_fitted_and_says_why():
+    """Hours of training must not end in an error."""
+    before = VerdictOptions(0.6, 0.2, "as published", region_window=0.7)
+    refused = phrases([0.0] * 36 + [1.0] * 4, False) + phrases(np.full(40, 0.9), True)
+    for judged, said in ((refused, "no threshold"), (refused[35:45], "only 10 phrases")):
+        kept = fit_or_keep(before, judged, "here")
+        assert kept.source.startswith("as published; not fitted again: ") and said in kept.source
+        assert dataclasses.replace(kept, source=before.source) == before
+    fine = phrases(np.linspace(0, 0.5, 40), False) + phrases(np.linspace(0.4, 0.9, 40), True)
+    fitted = fit_or_keep(before, fine, "here")
+    assert fitted.source.startswith("fitted on here") and fitted.region_window == 0.7
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=40),
+    st.lists(st.floats(0, 1), min_size=1, max_size=40),
+    st.sampled_from([0.01, 0.03, 0.2]),
+)
+def test_a_fit_keeps_what_it_promises_or_is_refused(false, true, share):
+    try:
+        options = fit_verdict(phrases(false, False) + phrases(true, True), "here", share)
+    except CalibrationError:
+        return
+    assert np.mean(np.array(false) >= options.match_threshold) <= share
+    assert np.mean(np.array(true) >= options.match_threshold) > 0
+    assert 0 <= options.reject_threshold <= options.match_threshold <= 1
 
 
 @pytest.mark.parametrize("true, said", [([True, True], "true and false"), ([True, False], "higher than true")])

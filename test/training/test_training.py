@@ -1,5 +1,6 @@
 """The training code on a handful of scenes: it learns, resumes, exports what the pipeline loads."""
 
+import argparse
 import dataclasses
 import json
 from functools import partial
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from esam_perception.blip_esam_itm import BlipEsamItm, BlipEsamItmConfig
+from esam_perception.commands import train
 from esam_perception.commands.dispatcher import main
+from esam_perception.computing import PRECISIONS, choose_precision
 from esam_perception.pipeline.mask_head import MaskDecoderSize
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.segmentation import EfficientSam
@@ -110,7 +113,7 @@ def test_prompts_lie_on_or_beside_the_object():
 
 
 @pytest.mark.long
-def test_segmentation_learns_and_resumes_where_it_stopped(tmp_path):
+def test_segmentation_learns_and_is_not_trained_again(tmp_path):
     cache = FewScenes(3)
 
     def run(folder, *steps):
@@ -135,19 +138,23 @@ def test_segmentation_learns_and_resumes_where_it_stopped(tmp_path):
         assert torch.equal(a, b), name
 
 
-@pytest.mark.long
-def test_matching_learns_with_muon_and_resumes_where_it_stopped(tmp_path):
-    vocab = tmp_path / "vocab.txt"
+def tiny_matching_stage(folder):
+    vocab = folder / "vocab.txt"
     vocab.write_text("\n".join(tabletop_vocabulary()) + "\n")
     config = BlipEsamItmConfig(
         str(vocab), dataclasses.replace(BLIP, image_size=SIDE), MaskDecoderSize(2, 4, 32, (16, 8), 16),
         sam_prompt_dim=32, sam_embed_dim=32, normalize_input=False,
     )  # fmt: skip
+    return MatchingStage(BlipEsamItm.from_config(config))
+
+
+@pytest.mark.long
+def test_matching_learns_with_muon_and_is_not_trained_again(tmp_path):
     cache = FewScenes(3)
 
     def run(folder, *steps):
         torch.manual_seed(0)
-        stage = MatchingStage(BlipEsamItm.from_config(config))
+        stage = tiny_matching_stage(tmp_path)
         for last in steps:
             train_stage(
                 "m", folder, stage, lambda step: stage.loss_of_scenes(cache, step, 2, 128), last, 2e-3, warm_up=5,
@@ -251,7 +258,21 @@ def test_bfloat16_computes_alike_and_keeps_weights_and_losses_in_float32(tmp_pat
         losses[precision] = read_curve(tmp_path / f"{precision}.jsonl")["loss"][0]
     # a loss is off by 2^-9 for each product in a row, at random: sqrt(32) of them, and 4 standard deviations
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=4 * 2**-9 * 32**0.5)
-    assert not Machine().half and Machine(torch.device("cuda")).half
+
+
+@pytest.mark.parametrize("capability, dtype", [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_training_computes_in_bfloat16_where_the_pipeline_does(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    cuda = torch.device("cuda")
+    assert Machine(cuda).dtype == choose_precision("auto", cuda) == dtype
+    if dtype == torch.float32:
+        with pytest.raises(ValueError, match="no bfloat16"):
+            Machine(cuda, "bfloat16")
+
+
+def test_a_precision_of_another_name_is_refused():
+    assert train.PRECISIONS == PRECISIONS  # the command's help comes without torch
+    assert Machine().dtype == torch.float32
     with pytest.raises(ValueError, match="precision"):
         Machine(precision="float8")
 
@@ -264,6 +285,22 @@ def test_curves_have_every_step_once(tmp_path):
     assert (tmp_path / "out" / "curves.png").stat().st_size > 5000
     with pytest.raises(ValueError, match="no logs"):
         write_curves(tmp_path / "out", tmp_path)
+
+
+def test_a_stage_runs_in_a_process_of_its_own(tmp_path, capfd):
+    """With nothing rendered it says so; a process that did nothing would end well."""
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    args = parser.parse_args(["tabletop", "--work-dir", str(tmp_path), "--scenes", str(SHARD), "--device", "cpu"])
+    args.matching_steps = args.segmentation_steps = 1
+    assert train._start_stage("segmentation", args).wait() == 1
+    assert "images_0000000.npy" in capfd.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_one_line_before_anything_is_rendered(capsys, tmp_path):
+    assert main(["train", "tabletop", "--device", "abacus", "--work-dir", str(tmp_path / "work")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "abacus" in line and not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(

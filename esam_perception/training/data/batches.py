@@ -92,7 +92,8 @@ def draw_batch(
     free = (SIDE - side) // patch + 1
     corner = (int(rng.integers(free)), int(rng.integers(free)))
     top, left = corner[0] * patch, corner[1] * patch
-    images, texts, match, masks, categories, colours = [], [], [], [], [], []
+    images: list[np.ndarray] = []
+    texts, match, masks, categories, colours = [], [], [], [], []
     while len(images) < count:
         image, whole, objects = cache[int(rng.integers(len(cache)))]
         if rng.random() < 0.5:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def split(images: list[LabelledImage], share: float) -> tuple[list[LabelledImage
     count = min(max(1, round(share * len(useful))), len(useful) - 1)
     held_out = sorted(useful, key=lambda image: image.held_out_rank)[:count]
     return [image for image in images if image not in held_out], held_out
+
+
+def false_phrases(image: LabelledImage, images: Sequence[LabelledImage]) -> list[str]:
+    """What is false of an image: its own negatives, and the phrases of things whose category it does not show."""
+    shown, true = {thing.category for thing in image.things}, set(image.phrases)
+    others = [
+        phrase
+        for other in images
+        for thing in other.things
+        if thing.category not in shown
+        for phrase in thing.phrases
+        if phrase not in true
+    ]
+    # the stated ones are harder: as likely as all the others together
+    found = list(dict.fromkeys(others))
+    stated = list(image.negatives)
+    return stated * max(1, len(found) // max(1, len(stated))) + found
 
 
 def read_image(image: LabelledImage) -> np.ndarray:

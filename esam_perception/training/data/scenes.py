@@ -13,6 +13,7 @@ import multiprocessing
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,8 +26,6 @@ from esam_perception.tabletop.scene import SCENES_PER_WORLD
 SHARD = SCENES_PER_WORLD
 SIDE = 256
 RENDER_SIZE = (320, 240)
-# First seeds. Worlds (meshes, textures) are shared within blocks of SCENES_PER_WORLD only: these ranges share none.
-TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 0, 800_000, 900_000
 PARTS = ("images", "instances", "objects")
 
 
@@ -47,13 +46,14 @@ def _render_shard(job: tuple[str, int]) -> int:
         instances[i] = cv2.resize(seen.instances, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
         objects.append([asdict(o) for o in seen.objects])
     table.close()
-    for path, content in zip(_shard_files(folder, first), (images, instances, objects)):
+    contents: tuple[np.ndarray | list[list[dict[str, Any]]], ...] = (images, instances, objects)
+    for path, content in zip(_shard_files(folder, first), contents):
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         with open(unfinished, "wb") as file:
-            if path.suffix == ".json":
-                file.write(json.dumps(content).encode())
-            else:
+            if isinstance(content, np.ndarray):
                 np.save(file, content)
+            else:
+                file.write(json.dumps(content).encode())
         unfinished.rename(path)
     return first
 

@@ -11,6 +11,9 @@ import numpy as np
 from esam_perception.images.masks import mask_iou
 from esam_perception.types import Match, Verdict
 
+# A wrong "yes" costs a robot more than a "not sure".
+FALSE_ACCEPTED, TRUE_REJECTED = 0.03, 0.02
+
 LARGE_ENOUGH = 400  # pixels at 640x480
 SIZE_BINS = (0, 400, 1600, 6400, 25600)
 OCCLUSION_BINS = (0.0, 0.05, 0.3)
@@ -53,8 +56,7 @@ def judge(phrase, match: Match, scene, whole: dict[int, int] | None = None) -> J
     iou = 0.0
     for segment in match.segments[:1]:
         for label in phrase.labels:
-            truth = instances == label
-            iou = max(iou, mask_iou(truth, segment.mask))
+            iou = max(iou, mask_iou(instances == label, segment.mask))
     pixels, largest = max((int((instances == label).sum()), label) for label in phrase.labels)
     category = next(o.category for o in scene.objects if o.label == largest)
     occlusion = max(0.0, 1 - pixels / whole[largest]) if whole else 0.0
@@ -155,14 +157,14 @@ def calibration(scores: Sequence[float], truths: Sequence[bool]) -> dict:
     """How often phrases of a score (or a confidence) in 0..1 are true. bins: per tenth of the score its phrases, mean
     score and share of true ones; expected_calibration_error: mean distance of the two, weighed by the phrases (Guo et al.
     2017)."""
-    scores = np.array(scores)
+    values = np.array(scores)
     true = np.array(truths, float)
-    place = np.minimum((scores * SCORE_BINS).astype(int), SCORE_BINS - 1)
+    place = np.minimum((values * SCORE_BINS).astype(int), SCORE_BINS - 1)
     bins, error = [], 0.0
     for index in range(SCORE_BINS):
         inside = place == index
         if inside.any():
-            mean, share = float(scores[inside].mean()), float(true[inside].mean())
+            mean, share = float(values[inside].mean()), float(true[inside].mean())
             bins.append({"from": index / SCORE_BINS, "phrases": int(inside.sum()), "score": mean, "true": share})
             error += inside.mean() * abs(mean - share)
     return {"expected_calibration_error": float(error), "bins": bins}

@@ -51,8 +51,8 @@ def compare_options(pipeline: Pipeline, seeds: Sequence[int], size: tuple[int, i
     A row: options, phrases, pointing (the peak lies in an object that the phrase names), mean_iou and precision (share
     with IoU >= 0.5) of the first segment, mean_iou_any (of the best of all segments), segments (mean number),
     wrong_segments (mean number of those with IoU < 0.5), all_found (of the phrases that name several objects, share of
-    those with a segment of IoU >= 0.5 for each). Every image is encoded once. Grad-CAM alone and the mask head alone, thresholded at a half, are rows too: what EfficientSAM
-    adds. Raises OffscreenGLError.
+    those with a segment of IoU >= 0.5 for each). Every image is encoded once. Grad-CAM alone and the mask head alone,
+    thresholded at a half, are rows too: what EfficientSAM adds. Raises OffscreenGLError.
     """
     own = pipeline.profile
     compared = [
@@ -64,9 +64,8 @@ def compare_options(pipeline: Pipeline, seeds: Sequence[int], size: tuple[int, i
         )
         for name, prompting, fusion in variants(own.prompting.max_points, own.mask_head is not None)
     ]
-    results: dict[str, list[tuple]] = {ALONE["gradcam"]: [], ALONE["mask_head"]: []} | {
-        name: [] for name, _ in compared
-    }
+    names = [ALONE["gradcam"], ALONE["mask_head"], *(name for name, _ in compared)]
+    results: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     world = Tabletop(*size)
     try:
         for seed in tqdm(seeds, unit="scene", desc="comparing options"):

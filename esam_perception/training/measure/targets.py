@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from esam_perception.images.masks import mask_iou
+from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.tabletop import Tabletop
 from esam_perception.targets.measure import NoTarget, measure_target, organized_points
 from esam_perception.types import Intrinsics, Verdict
@@ -97,14 +100,12 @@ class Measured:
         }
 
 
-def evaluate_targets(pipeline, seeds: Iterable[int], size: tuple[int, int]) -> dict:
+def evaluate_targets(pipeline: Pipeline, seeds: Iterable[int], size: tuple[int, int]) -> dict:
     """Figures over the scenes of these seeds, at `size` (width, height) pixels. Raises OffscreenGLError.
 
     Asked is for every visible object that a phrase of colour and category names alone; the best segment is taken,
     whatever the verdict. An object is matched if its IoU with that segment is at least MATCHED_IOU.
     """
-    from tqdm import tqdm
-
     found: dict[str, Measured] = defaultdict(Measured)
     named = matched = accepted = 0
     world = Tabletop(*size)
@@ -154,15 +155,15 @@ def visible_centroid(truth: np.ndarray, depth: np.ndarray, intrinsics: Intrinsic
     return points[np.isfinite(points[..., 2])].mean(0, dtype=np.float64)
 
 
-def _measure(measured: Measured, centroid: np.ndarray, *told) -> None:
+def _measure(measured: Measured, centroid: np.ndarray, *told: Any) -> None:
     try:
         target = measure_target(*told)
     except NoTarget as error:
         measured.reasons[error.reason] += 1
         return
-    error = target.position - centroid
-    measured.errors.append(float(np.linalg.norm(error)))
-    measured.squared.append(float(error @ np.linalg.solve(target.covariance[:3, :3], error)))
+    off = target.position - centroid
+    measured.errors.append(float(np.linalg.norm(off)))
+    measured.squared.append(float(off @ np.linalg.solve(target.covariance[:3, :3], off)))
 
 
 def targets_table(figures: dict) -> str:

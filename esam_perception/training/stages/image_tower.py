@@ -6,6 +6,8 @@ CPU. Names of patches are also an auxiliary loss of stage 2 (the heads are throw
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,16 @@ CROP = 64
 IGNORED = -100
 COLOUR_INDEX = {name: i + 1 for i, name in enumerate(COLOURS)}
 CATEGORY_INDEX = {name: i + 1 for i, name in enumerate(CATEGORIES)}
+
+
+def width_of(vision_model: nn.Module) -> int:
+    """Of the features of BLIP's image tower."""
+    return int(cast(Any, vision_model).config.hidden_size)
+
+
+def patch_of(vision_model: nn.Module) -> int:
+    """The side of a patch of BLIP's image tower, in pixels."""
+    return int(cast(Any, vision_model).embeddings.patch_size)
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
@@ -81,9 +93,13 @@ class PatchNames(nn.Module):
         return loss
 
 
-def draw_crops(cache: SceneCache, rng: np.random.Generator, count: int, patch: int):
+def draw_crops(
+    cache: SceneCache, rng: np.random.Generator, count: int, patch: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crops around random objects: images uint8 [B, 64, 64, 3], categories and colours int64 [B, 4, 4]."""
-    images, categories, colours = [], [], []
+    images: list[np.ndarray] = []
+    categories: list[np.ndarray] = []
+    colours: list[np.ndarray] = []
     while len(images) < count:
         image, instances, objects = cache[int(rng.integers(len(cache)))]
         seen = [o for o in objects if o.visible]
@@ -112,18 +128,18 @@ class ImageTowerStage(nn.Module):
     def __init__(self, vision_model: nn.Module) -> None:
         super().__init__()
         self.vision_model = vision_model
-        self.names = PatchNames(vision_model.config.hidden_size)
+        self.names = PatchNames(width_of(vision_model))
 
     def loss_of_crops(self, cache: SceneCache, step: int, batch: int) -> dict[str, Tensor]:
         """Losses of the batch of this step (see loop.train_stage)."""
         rng = np.random.default_rng([10, step])
-        patch = self.vision_model.embeddings.patch_size
-        images, category, colour = draw_crops(cache, rng, batch, patch)
+        patch = patch_of(self.vision_model)
+        images, *names = draw_crops(cache, rng, batch, patch)
         free = SIDE // patch - CROP // patch + 1
         corner = (int(rng.integers(free)), int(rng.integers(free)))
         device = self.names.category.weight.device
         hidden = encode_image(self.vision_model, to_pixels(change_light(images, rng)).to(device), corner)
-        category, colour = (torch.from_numpy(names).to(device).flatten(1) for names in (category, colour))
+        category, colour = (torch.from_numpy(one).to(device).flatten(1) for one in names)
         loss = self.names(hidden[:, 1:], category, colour)
         with torch.no_grad():
             known = category > 0

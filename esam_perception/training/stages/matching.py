@@ -7,6 +7,8 @@ alone); names of patches (stage 1) kept up.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from esam_perception.blip_esam_itm import BlipEsamItm
 from esam_perception.losses import logits_iou
 from esam_perception.training.data.batches import PhraseBatch, PhraseMixture, draw_batch
 from esam_perception.training.data.scenes import SceneCache
-from esam_perception.training.stages.image_tower import PatchNames, change_light, to_pixels
+from esam_perception.training.stages.image_tower import PatchNames, change_light, patch_of, to_pixels, width_of
 
 ITC_WEIGHT = 0.1
 
@@ -38,7 +40,7 @@ class MatchingStage(nn.Module):
     def __init__(self, model: BlipEsamItm, with_names: bool = True) -> None:
         super().__init__()
         self.model = model
-        self.names = PatchNames(model.visual_encoder.config.hidden_size) if with_names else None
+        self.names = PatchNames(width_of(model.visual_encoder)) if with_names else None
         self.temperature = nn.Parameter(torch.tensor(np.log(0.07), dtype=torch.float32))
 
     @property
@@ -58,7 +60,7 @@ class MatchingStage(nn.Module):
     ) -> dict[str, Tensor]:
         """Losses of the batch of this step (see loop.train_stage) of a stream of random numbers; images of `side` px."""
         rng = np.random.default_rng([stream, step])
-        drawn = draw_batch(cache, rng, batch, side, self.model.visual_encoder.embeddings.patch_size, mixture)
+        drawn = draw_batch(cache, rng, batch, side, patch_of(self.model.visual_encoder), mixture)
         return self.loss_of_batch(drawn, rng)
 
     def loss_of_batch(self, drawn: PhraseBatch, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -67,13 +69,14 @@ class MatchingStage(nn.Module):
         model = self.model
         device = self.temperature.device
         masks = torch.from_numpy(drawn.masks).to(device)
-        samples = {
+        samples: dict[str, Any] = {
             "image": to_pixels(change_light(drawn.images, rng)).to(device), "text_input": drawn.texts,
             "corner": drawn.corner, "mask": masks, "match": torch.from_numpy(drawn.match).to(device),
         }  # fmt: skip
         image = model.encode_image(samples)
         text = model.encode_text(drawn.texts, image)
         outputs = model.predict(samples, image, text)
+        assert text.attention is not None  # an image was given
         true = samples["match"].bool()
         coverage = F.avg_pool2d(masks[true], 4).flatten(1)
         attention = attention_loss(text.attention.flatten(0, 1)[true], text.own.flatten(0, 1)[true], coverage)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,12 +12,21 @@ from torch import Tensor, nn
 
 from esam_perception.blip_esam_itm import FOCAL_WEIGHT
 from esam_perception.losses import dice_loss, focal_loss, logits_iou
-from esam_perception.training.data.scenes import SceneCache
+from esam_perception.segmentation import EfficientSam
 from esam_perception.training.stages.heat_prompts import HeatPrompts
 from esam_perception.training.stages.image_tower import change_light
 
 PROMPTS = 5
 POINTS = 6
+
+
+class OutlinedScenes(Protocol):
+    """What it learns from: the tabletop's SceneCache, a user's OwnScenes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, Sequence[Any]]:
+        """(image uint8 [side, side, 3], instances [side, side], things with `label` and `visible`)."""
 
 
 def draw_prompt(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -47,14 +59,15 @@ def draw_prompt(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
 class SegmentationStage(nn.Module):
     """EfficientSAM with its losses. heat: where half of the images have their prompts from, as far as it gives some."""
 
-    def __init__(self, model: nn.Module, heat: HeatPrompts | None = None) -> None:
+    def __init__(self, model: EfficientSam, heat: HeatPrompts | None = None) -> None:
         super().__init__()
         self.model, self._heat = model, heat
 
-    def loss_of_clicks(self, cache: SceneCache, step: int, batch: int, stream: int = 30) -> dict[str, Tensor]:
+    def loss_of_clicks(self, cache: OutlinedScenes, step: int, batch: int, stream: int = 30) -> dict[str, Tensor]:
         """Losses of the batch of this step (see loop.train_stage) of a stream of random numbers."""
         rng = np.random.default_rng([stream, step])
-        images, masks, points, labels = [], [], [], []
+        images: list[np.ndarray] = []
+        masks, points, labels = [], [], []
         while len(images) < batch:
             image, instances, objects = cache[int(rng.integers(len(cache)))]
             seen = [o for o in objects if o.visible and (instances == o.label).any()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -112,6 +113,7 @@ def train_matching(
     """Stage 2, from the image tower of stage 1; checkpoint `matching.pt`."""
     stage = new_matching_stage(work_dir)
     tower = torch.load(work_dir / "image_tower.pt", map_location="cpu", weights_only=True)["modules"]
+    assert stage.names is not None  # the tabletop's patches have names
     for prefix, module in (("vision_model.", stage.model.visual_encoder), ("names.", stage.names)):
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tower.items() if k.startswith(prefix)})
 
@@ -132,6 +134,12 @@ def train_matching(
     )
 
 
+def _refinement_loss(
+    stage: MatchingStage, cache: SceneCache, steps: int, batch: int, mixture: PhraseMixture, stream: int, step: int
+) -> dict[str, torch.Tensor]:
+    return stage.loss_of_scenes(cache, step, batch, _side(REFINEMENT_SIDES, step / steps), mixture, stream)
+
+
 def train_refinement(
     work_dir: Path, cache: SceneCache, steps: int, machine: Machine = Machine(), batch: int = 24
 ) -> None:
@@ -143,13 +151,7 @@ def train_refinement(
         stage = new_matching_stage(work_dir)
         stage.load_state_dict(_learned(work_dir, before))
 
-        # the defaults are those of this cycle
-        def loss_of(
-            step: int, stage: MatchingStage = stage, mixture: PhraseMixture = mixture, stream: int = 29 + cycle
-        ) -> dict[str, torch.Tensor]:
-            side = _side(REFINEMENT_SIDES, step / steps)
-            return stage.loss_of_scenes(cache, step, batch, side, mixture, stream)
-
+        loss_of = partial(_refinement_loss, stage, cache, steps, batch, mixture, 29 + cycle)
         before = f"refinement_{cycle}"
         train_stage(before, work_dir, stage, loss_of, steps, 8e-4, muon_rate=0.008, heads=stage.heads, machine=machine)
     cycles = [_learned(work_dir, f"refinement_{cycle}") for cycle in range(1, len(REFINEMENT_MIXTURES) + 1)]
