@@ -48,10 +48,12 @@ class InvalidOptions(InvalidInput):
 def in_one_line(error: BaseException) -> str:
     """What went wrong, for people: the text of an EsamError or OSError as it is; a package that is missing with its cure;
     anything else with the name of its class."""
+    if isinstance(error, EsamError):
+        return " ".join(str(error).split())
     cause: BaseException | None = error
     while cause is not None:  # transformers hides what it misses behind an error of its own
         if isinstance(cause, ModuleNotFoundError) and cause.name:
             return f"the Python package '{cause.name}' is not installed here: pip install -r requirements.txt"
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split())
-    return text if isinstance(error, (EsamError, OSError)) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"

@@ -91,13 +91,13 @@ def _report(args: argparse.Namespace, pipeline: Pipeline, text: str, figures: di
     """Print the table under a line that says what was measured; write the figures where the user wants them."""
     from esam_perception.training.measure.evaluate import SIZE
 
-    print(f"profile '{pipeline.profile.name}' ({pipeline.weights_sha256[:12]}), {args.scenes} scenes from seed {args.seed}, "
+    print(f"profile '{pipeline.profile.name}' ({pipeline.provenance.weights_sha256[:12]}), {args.scenes} scenes from seed {args.seed}, "
           f"{SIZE[0]}x{SIZE[1]}, {pipeline.device}\n")  # fmt: skip
     print(text)
     if args.output:
         about = {
             "profile": pipeline.profile.name,
-            "weights_sha256": pipeline.weights_sha256,
+            "weights_sha256": pipeline.provenance.weights_sha256,
             "scenes": args.scenes,
             "seed": args.seed,
         }

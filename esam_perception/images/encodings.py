@@ -142,7 +142,7 @@ def depth_to_metres(message: ImageMessage) -> np.ndarray:
     order = ">" if message.is_bigendian else "<"
     kind, size, scale = ("f4", 4, 1.0) if message.encoding == "32FC1" else ("u2", 2, 0.001)
     rows = np.ascontiguousarray(_rows(message, message.height, size * message.width))
-    metres = rows.view(f"{order}{kind}").astype(np.float32) * np.float32(scale)
+    metres: np.ndarray = rows.view(f"{order}{kind}").astype(np.float32) * np.float32(scale)
     metres[~np.isfinite(metres) | (metres <= 0)] = np.nan
     return metres
 

@@ -113,7 +113,8 @@ def _network_of(profile: Profile, target: str) -> nn.Module:
         return EfficientSam(build_config(EfficientSamConfig, profile.efficient_sam, f"{where}: efficient_sam"))
     blip = build_config(BlipArchitecture, profile.blip, f"{where}: blip")
     if target == profile.blip_weights.file:
-        return build_blip(blip)
+        model: nn.Module = build_blip(blip)
+        return model
     head = build_config(MaskHeadConfig, profile.mask_head, f"{where}: mask_head")
     return head.build(blip.vision.hidden_size, blip.text.hidden_size)
 

@@ -3,9 +3,14 @@
 The renderer is imported when `Tabletop` is first asked for: the recorded clip and the language do without its packages.
 """
 
+from typing import TYPE_CHECKING
+
 from esam_perception.tabletop.language import Phrase, TabletopObject
 from esam_perception.tabletop.needs import OffscreenGLError
 from esam_perception.tabletop.rendered_scene import RenderedScene
+
+if TYPE_CHECKING:
+    from esam_perception.tabletop.renderer import Tabletop
 
 __all__ = ["OffscreenGLError", "Phrase", "RenderedScene", "Tabletop", "TabletopObject"]
 

@@ -86,6 +86,7 @@ class Health:
         values["restored_queries"] = str(state.restored)
         values["degradation"] = state.degradation
         values.update({f"connection/{number}": problem for number, problem in enumerate(self._connections)})
+        values.update({f"remark/{number}": remark for number, remark in enumerate(state.warnings)})
         level, text = self._judge(state)
         name = f"{node.get_namespace().rstrip('/')}/{node.get_name()}".lstrip("/")
         stamp = node.get_clock().now().to_msg()

@@ -49,7 +49,8 @@ class DepthInput:
     def __init__(self, node: Any, statistics: Statistics, outputs: TargetOutputs) -> None:
         self._node, self._statistics, self._outputs = node, statistics, outputs
         self._topics: DepthTopics | None = None
-        self._buffer, self._arrivals = DepthBuffer(), Arrivals()
+        self._buffer: DepthBuffer[Any] = DepthBuffer()
+        self._arrivals = Arrivals()
         self.wanted: list[Wanted] = []
         self._info: CameraInfo | None = None
         self._subscriptions: list[Any] = []
@@ -192,8 +193,8 @@ class DepthInput:
         seen = "none came yet" if away is None else f"the nearest is {away / NANOSECONDS:.3f} s away"
         # where nobody publishes it, that is the reason, and the node says so (graph_check)
         published = self._node.count_publishers(topics.depth) > 0
-        counts = (self._arrivals.lately(kind) for kind in ("image", "camera_info", "depth"))
-        advice = advice_on_lost_depth(*counts, _remedy()) if published else ""
+        images, infos, depths = (self._arrivals.lately(kind) for kind in ("image", "camera_info", "depth"))
+        advice = advice_on_lost_depth(images, infos, depths, _remedy()) if published else ""
         return f"{seen}; {advice}" if advice else seen
 
     # outputs ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidTopicNameException
@@ -149,7 +149,9 @@ class Settings:
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
         """The settings with these values, checked. Names that are none of ours are left out. Raises BadParameter."""
-        ours = {name: BY_NAME[name].checked(value) for name, value in changes.items() if name in BY_NAME}
+        ours: dict[str, Any] = {
+            name: BY_NAME[name].checked(value) for name, value in changes.items() if name in BY_NAME
+        }
         return dataclasses.replace(self, **ours)  # fmt: skip
 
     def options(self) -> Options:
@@ -187,12 +189,13 @@ class Parameter:
                 described.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)]
         return described
 
-    def checked(self, value: Any) -> Value:
+    def checked(self, value: Any) -> Any:
         """The value as the parameter's own type. Raises BadParameter."""
-        wanted = type(self.default)
+        wanted: type = type(self.default)
         if wanted is float and type(value) is int:
             value = float(value)
-        if type(value) is not wanted:
+        is_right = type(value) is wanted
+        if not is_right:
             raise BadParameter(f"parameter {self.name} is {value!r}: wrong type, it must be a {wanted.__name__}")
         if self.low is not None and self.high is not None and not self.low <= value <= self.high:
             raise BadParameter(
@@ -205,28 +208,34 @@ class Parameter:
                 validate_topic_name(value)
             except InvalidTopicNameException as error:
                 raise BadParameter(f"parameter {self.name}: {' '.join(str(error).split())}") from error
-        return value  # type: ignore[no-any-return]  # of the type of `default`, as checked above
+        return value
 
 
-PARAMETERS = tuple(
-    Parameter(
+def _row(field: dataclasses.Field[Any]) -> Parameter:
+    told = field.metadata
+    low, high = told["range"]
+    return Parameter(
         field.name,
-        field.default,
-        field.metadata["applies"],
-        field.metadata["description"],
-        *field.metadata["range"],
-        field.metadata["choices"],
-        field.metadata["topic"],
-    )  # fmt: skip
-    for field in fields(Settings)
-)
+        cast(Value, field.default),
+        told["applies"],
+        told["description"],
+        low,
+        high,
+        told["choices"],
+        told["topic"],
+    )
+
+
+PARAMETERS = tuple(_row(field) for field in fields(Settings))
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
 def declare(node: Any) -> tuple[Settings, dict[str, str]]:
     """Declare all parameters on a node. Returns the settings that it starts with, and by name what cannot be taken of
     what it was given: the default stands in, and configure must not go on."""
-    given, problems, values = parameter_overrides(node), {}, {}
+    given = parameter_overrides(node)
+    problems: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for parameter in PARAMETERS:
         value = parameter.default
         if parameter.name in given:

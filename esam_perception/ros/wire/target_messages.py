@@ -93,7 +93,7 @@ def cloud_message(points: np.ndarray, header: Header) -> PointCloud2:
     cloud.is_bigendian = sys.byteorder == "big"
     # assigning an array.array is the one way that costs no per-element check in any distribution
     data = array.array("B")
-    data.frombytes(memoryview(points).cast("B"))
+    data.frombytes(points.data.cast("B"))
     cloud.data = data
     return cloud
 

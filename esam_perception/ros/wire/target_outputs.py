@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from geometry_msgs.msg import PoseArray
 from sensor_msgs.msg import PointCloud2
@@ -38,7 +39,7 @@ class TargetOutputs:
         self._line = TransformLine(self._in_target_frame, self._publish_in_target_frame)
         self._poses = node.create_lifecycle_publisher(PoseArray, "~/target_poses", RELIABLE)
         self._points = node.create_lifecycle_publisher(PointCloud2, "~/points", RELIABLE)
-        self._markers = None
+        self._markers: Any = None
         if target_messages.MarkerArray is not None:
             self._markers = node.create_lifecycle_publisher(target_messages.MarkerArray, "~/targets", RELIABLE)
 
@@ -92,7 +93,7 @@ class TargetOutputs:
 
     def _in_target_frame(self, frame: ShownFrame) -> ShownFrame:
         """The same in the target frame. Raises NoTransform where TF does not tell at the image's stamp."""
-        header, transform = frame.header, self._transform
+        header, transform = frame.header, self._listened_to()
         targets = transform.apply([one.target for one in frame.shown], header.stamp, header.frame_id)
         shown = [replace(one, target=target) for one, target in zip(frame.shown, targets)]
         return ShownFrame(shown, Header(stamp=header.stamp, frame_id=transform.frame))
@@ -102,17 +103,23 @@ class TargetOutputs:
         try:
             if isinstance(answer, NoTransform):
                 self._count(frame.header.frame_id, answer)
-                answer = ShownFrame([], Header(stamp=frame.header.stamp, frame_id=self._transform.frame))
+                answer = ShownFrame([], Header(stamp=frame.header.stamp, frame_id=self._listened_to().frame))
             self._publish(answer)
         except Exception as error:
             # a signal takes ROS away under this thread: then there is nobody left to tell
             if self._node.context.ok():
                 self._statistics.refuse("target_frame", "publishing_failed", f"{type(error).__name__}: {error}")
 
+    def _listened_to(self) -> TargetTransform:
+        if self._transform is None:
+            raise NoTransform("TF is not listened to any more")
+        return self._transform
+
     def _count(self, frame_id: str, error: NoTransform) -> None:
         self._statistics.refuse("target_frame", "no_transform", str(error))
         self._node.get_logger().warning(
-            f"no transform from '{frame_id}' to '{self._transform.frame}': {error}", throttle_duration_sec=LOG_SECONDS
+            f"no transform from '{frame_id}' to '{self._listened_to().frame}': {error}",
+            throttle_duration_sec=LOG_SECONDS,
         )
 
 
