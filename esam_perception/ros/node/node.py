@@ -1,11 +1,11 @@
 """The lifecycle node `esam`: images and queries in, matches, masks and heatmaps out.
 
-Everything a frame needs is one immutable Session, which only the callbacks of the default group replace: messages about
-queries, parameters, transitions. Frames and calls of the service take it once.
+What a frame needs is one immutable Session. Frames and calls take it once; callbacks of the default group replace it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -41,9 +41,9 @@ from esam_perception.stream.session import Model, Session
 from esam_perception.stream.turns import NotActive, PipelineTurns
 from esam_perception.types import Query
 
-SUCCESS, FAILURE, ERROR = (
-    TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.ERROR,
-)  # fmt: skip
+Work = Callable[[], None]
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
 
 
 class EsamNode(RefusesTransitions, LifecycleNode):
@@ -57,8 +57,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
         self._session: Session | None = None
         self._activation: Activation | None = None
         self._ending = False
-        self._settings, wrong = parameters.declare(self)
-        self._wrong_parameters = wrong
+        self._settings, self._wrong_parameters = parameters.declare(self)
         self._statistics = Statistics()
         self._queries: tuple[Query, ...] = ()
         self._restored = 0
@@ -129,11 +128,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
         return self._transition("clearing up after an error", self._stop_and_free, FAILURE)
 
     def _transition(
-        self,
-        name: str,
-        work: Callable[[], None],
-        failed: TransitionCallbackReturn,
-        undo: Callable[[], None] | None = None,
+        self, name: str, work: Work, failed: TransitionCallbackReturn, undo: Work = lambda: None
     ) -> TransitionCallbackReturn:
         """Do the work of a transition. rclpy swallows what its callbacks raise: here it is said in the log and on
         /diagnostics, what was half done is undone, and `failed` returned."""
@@ -145,8 +140,7 @@ class EsamNode(RefusesTransitions, LifecycleNode):
                 self.get_logger().error(self._fatal)
                 self._statistics.problem(self._fatal)
                 self._health.soon()
-            if undo is not None:
-                undo()
+            undo()
             return failed
         self._fatal = ""
         return SUCCESS
@@ -326,16 +320,12 @@ class EsamNode(RefusesTransitions, LifecycleNode):
 
     def refuse(self, topic: str, reason: str, detail: str) -> None:
         """Count it, say it on /diagnostics soon, and in the log once a second at most. Any thread; never raises."""
-        topic = topic.removeprefix(self.get_namespace().rstrip("/") + "/") if self._is_own(topic) else topic
+        if topic.startswith(f"{self.get_fully_qualified_name()}/"):
+            topic = topic.removeprefix(self.get_namespace().rstrip("/") + "/")
         self._statistics.refuse(topic, reason, detail)
         self._health.soon()
-        try:
+        with contextlib.suppress(RuntimeError):  # of a node that is being destroyed; counted it is
             self.get_logger().warning(f"refused: {topic}: {reason}: {detail}", throttle_duration_sec=1.0)
-        except RuntimeError:  # of a node that is being destroyed; counted it is
-            pass
-
-    def _is_own(self, topic: str) -> bool:
-        return topic.startswith(f"{self.get_fully_qualified_name()}/")
 
     # diagnostics -----------------------------------------------------------------------------------------------
 
