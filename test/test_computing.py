@@ -180,10 +180,10 @@ def test_bfloat16_that_is_slower_is_warned_of_with_the_measured_factor(tiny_prof
     monkeypatch.setattr(computing, "measure", took(1.9))
     assert said in Pipeline.from_profile(str(tiny_profile), "cpu", "bfloat16").provenance.notes
     assert not Pipeline.from_profile(str(tiny_profile), "cpu", "float32").provenance.notes
-    assert _machine(args).half and said in capsys.readouterr().err
+    assert _machine(args).dtype == torch.bfloat16 and said in capsys.readouterr().err
     monkeypatch.setattr(computing, "measure", took(0.2))
     assert not Pipeline.from_profile(str(tiny_profile), "cpu", "bfloat16").provenance.notes
-    assert _machine(args).half and not capsys.readouterr().err
+    assert _machine(args).dtype == torch.bfloat16 and not capsys.readouterr().err
 
 
 def test_a_factor_is_measured_on_this_machine():

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esam_perception.profiles.schema import ProfileError, copy_profile, write_profile
+from esam_perception.errors import EsamError, InvalidInput
+from esam_perception.profiles.schema import copy_profile, write_profile
 from esam_perception.training.data.seeds import TEST_SEED, VALIDATION_SEED
 from esam_perception.training.measure.judging import FALSE_ACCEPTED, TRUE_REJECTED, Judged, calibration
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         for name in ("false_accepts", "false_rejects"):
             if not 0 < getattr(args, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must lie between 0 and 1")
+                raise InvalidInput(f"--{name.replace('_', '-')} must lie between 0 and 1")
         pipeline = Pipeline.from_profile(args.profile, args.device)
         judged, where = _judge(args, pipeline)
         verdict = fit_verdict(judged, where, args.false_accepts, args.false_rejects)
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             write_profile(profile)
         else:
             profile = copy_profile(profile, args.output)
-    except (ProfileError, OffscreenGLError, ValueError, OSError) as error:
+    except (EsamError, OffscreenGLError, OSError) as error:
         print(f"esam calibrate: {error}", file=sys.stderr)
         return 1
     accepted = np.mean([item.score >= verdict.match_threshold for item in judged if item.true])

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esam_perception.profiles.schema import ProfileError
+from esam_perception.errors import EsamError
 from esam_perception.training.data.seeds import TEST_SEED, VALIDATION_SEED
 
 if TYPE_CHECKING:  # torch takes seconds to import: not before it is needed
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         if args.targets:
             return _measure_targets(args, pipeline, seeds)
         judged = evaluate(pipeline, seeds)
-    except (ProfileError, OffscreenGLError, ValueError) as error:
+    except (EsamError, OffscreenGLError) as error:
         print(f"esam evaluate: {error}", file=sys.stderr)
         return 1
     figures = summarise(judged)

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     try:
         machine = _machine(args)  # what it has to say of device and precision comes before hours of rendering
-    except ValueError as error:
+    except EsamError as error:
         print(f"esam train: {error}", file=sys.stderr)
         return 1
     if args.stage != "all":
