@@ -58,6 +58,7 @@ class Activation:
         try:
             self._depth.activate(settings)
         except BaseException:
+            self._depth.deactivate()
             around.node.destroy_subscription(self._subscription)
             raise
         self._wanted = Wanted(image_topic, f"sensor_msgs/msg/{name}", image_qos, "image", must=True)
@@ -138,10 +139,11 @@ class Activation:
         asked = self._stream.questions(session.asked, options.frame_budget, options.hysteresis)
         result = self.answer(message, asked, session, age, self._in_stream)
         self._stream.note(result.timing, len(asked), len(session.queries), options.frame_budget)
+        # matches come last: whoever waits for them finds the rest there
+        self._depth.publish(result, message.header, options)
         timing = self._around.outputs.publish(
             result, message.header, options, session.model.alpha, self.counts(finished=1)
         )
-        self._depth.publish(result, message.header, options)
         statistics.done(timing)
 
     def _in_stream(self, located: Located, session: Session) -> Located:
@@ -158,8 +160,10 @@ class Activation:
         track: Callable[[Located, Session], Located] = lambda located, session: located,
         measure: bool = True,
     ) -> FrameResult:
-        """What the session says of an image. asked: with their thresholds; age: milliseconds of the image at the start; track: what
-        the stream makes of what was found; measure: whether the camera's depth is the image's.
+        """What the session says of an image.
+
+        asked: with their thresholds. age: milliseconds of the image at the start. track: what the stream makes of what was
+        found. measure: whether the camera's depth is the image's.
 
         Raises RefusedImage, NotActive, and what Pipeline.locate_timed raises."""
         began = time.perf_counter()
