@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -69,7 +68,3 @@ class Session:
     def with_queries(self, queries: tuple[Query, ...]) -> Session:
         """The same about other queries. Raises RefusedQuery."""
         return Session(self.model, self.options, queries)
-
-    def with_options(self, options: Options) -> Session:
-        """The same under other options. Raises RefusedQuery where a query's own threshold does not go with them."""
-        return dataclasses.replace(self, options=options)

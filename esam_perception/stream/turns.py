@@ -28,11 +28,6 @@ class FairLock:
         self._condition = threading.Condition()
         self._next = self._serving = 0
 
-    @property
-    def held(self) -> bool:
-        """Whether somebody has it or waits for it."""
-        return self._serving != self._next
-
     def __enter__(self) -> FairLock:
         with self._condition:
             ticket, self._next = self._next, self._next + 1
@@ -52,11 +47,6 @@ class PipelineTurns:
         self._pipeline: Pipeline | None = pipeline
         self._lock = FairLock()
         self._paused = True
-
-    @property
-    def busy(self) -> bool:
-        """Whether a thread infers, or waits for its turn."""
-        return self._lock.held
 
     def locate(self, image: np.ndarray, queries: Sequence[Query], segment_always: bool, region_scores: bool) -> Located:
         """Pipeline.locate_timed when it is the caller's turn. Raises NotActive where it was paused or closed meanwhile, and
