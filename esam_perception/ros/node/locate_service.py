@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from esam_perception import srv  # type: ignore[attr-defined]  # generated
+import esam_perception.srv as srv
 from esam_perception.contract import to_nanoseconds
 from esam_perception.errors import EsamError
 from esam_perception.images.encodings import RefusedImage
