@@ -75,6 +75,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
 
 
+def is_of_the_device(error: BaseException) -> bool:
+    """Whether memory ran out, or the GPU failed: then the next frame may fail too, and this one may not tomorrow."""
+    # from torch 2.8 on; before, a RuntimeError that says so
+    if is_out_of_memory(error) or isinstance(error, getattr(torch, "AcceleratorError", ())):
+        return True
+    said = ("CUDA error", "CUDNN", "CUBLAS", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+
+
 def free_memory() -> None:
     """Give back what nobody refers to any more: to the system, and on the GPU to other processes."""
     gc.collect()

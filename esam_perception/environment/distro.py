@@ -1,4 +1,4 @@
-"""What differs between ROS distributions: which one this is, what it reads. (rclpy's private members: ros/node/transitions.)
+"""What differs between ROS distributions: which one this is, what it reads. (rclpy's private members: ros/node/private.)
 
 Imports nothing of ROS and nothing large: launch files and the demo ask it before ROS runs. The names that the package
 uses of ROS, by distribution, are in docs/ros_api.md.

@@ -117,6 +117,8 @@ def replay_bag(job: BagJob, on_frame: Callable[[], object] = lambda: None) -> Ba
             _replay(job, written, result, on_frame)
             written.rename(job.output)
         except Exception as error:  # what is no bug is the bag's, the model's or the machine's
+            from esam_perception.computing import is_of_the_device
+
             if not isinstance(error, (EsamError, OSError)) and not is_of_the_device(error):
                 raise
             result.error = str(error) or type(error).__name__
@@ -180,6 +182,8 @@ def _process(
     try:
         located = pipeline.locate_timed(image, job.queries, segment_always=job.segment_always)
     except Exception as error:
+        from esam_perception.computing import is_of_the_device
+
         if is_of_the_device(error):  # it says nothing of this frame: the same bag must give the same matches
             raise
         result.refuse("processing_failed", f"{type(error).__name__}: {error}")
@@ -198,14 +202,3 @@ def _process(
         height, width = image.shape[:2]
         alpha = pipeline.profile.fusion.alpha
         output.write_images(located.matches, (height, width), alpha, recorded, message.header)
-
-
-def is_of_the_device(error: Exception) -> bool:
-    """Whether memory ran out, or the GPU failed: then the next frame may fail too, and this one may not tomorrow."""
-    import torch
-
-    kinds = [MemoryError, torch.cuda.OutOfMemoryError]
-    if hasattr(torch, "AcceleratorError"):  # from torch 2.8 on; before, a RuntimeError that says so
-        kinds.append(torch.AcceleratorError)
-    said = ("CUDA error", "CUDNN", "CUBLAS", "not enough memory", "can't allocate memory")
-    return isinstance(error, tuple(kinds)) or (isinstance(error, RuntimeError) and any(w in str(error) for w in said))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class NotActive(EsamError):
     """Nothing is inferred at the moment; the text says what must happen first."""
 
+    def __init__(self, text: str = "the node is not active: activate it first (ros2 lifecycle set)") -> None:
+        super().__init__(text)
+
 
 class FairLock:
     """A lock that serves whoever waits longest. threading.Lock makes no promise: a thread that takes it again at once, as
@@ -53,7 +56,7 @@ class PipelineTurns:
         what Pipeline.locate_timed raises."""
         with self._lock:
             if self._pipeline is None or self._paused:
-                raise NotActive("the node is not active: activate it first (ros2 lifecycle set)")
+                raise NotActive
             return self._pipeline.locate_timed(
                 image, queries, segment_always=segment_always, region_scores=region_scores
             )

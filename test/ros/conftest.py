@@ -21,3 +21,11 @@ def start(tmp_path):
 
     with ExitStack() as running:
         yield lambda *given, **named: running.enter_context(running_node(tmp_path / "node.log", *given, **named))
+
+
+@pytest.fixture
+def client(running):
+    """The client of the node that a module's `running` has started: (client, child). No test may end that node."""
+    client, child = running
+    yield client
+    assert child.exit_code is None, child.log_tail(40)

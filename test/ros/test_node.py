@@ -14,6 +14,7 @@ from esam_perception import msg
 from esam_perception.contract import to_nanoseconds
 from esam_perception.images.drawing import PALETTE
 from esam_perception.images.encodings import image_to_rgb
+from esam_perception.images.masks import mask_iou
 from esam_perception.pipeline.pipeline import Pipeline
 from esam_perception.ros.wire.messages import ROS
 from test.ros.client import running_node
@@ -27,17 +28,6 @@ def running(tmp_path_factory):
         yield client, child
 
 
-@pytest.fixture
-def client(running):
-    client, child = running
-    yield client
-    assert child.exit_code is None, child.log_tail(40)
-
-
-def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
-    return (mask & truth).sum() / (mask | truth).sum()
-
-
 @pytest.fixture(scope="module")
 def told(clip):
     """What the core says of the first frame: a query that it matches, and one that it rejects."""
@@ -48,7 +38,7 @@ def told(clip):
     best, there = 0.0, None
     for match, phrase in zip(pipeline.locate(frame.image, [p.text for p in true]), true):
         for segment in match.segments:  # there are some for a MATCH only
-            if (iou := overlap(segment.mask, np.isin(frame.instances, phrase.labels))) > best:
+            if (iou := mask_iou(segment.mask, np.isin(frame.instances, phrase.labels))) > best:
                 best, there = iou, phrase
     assert there is not None, "the bundled profile matches nothing in the recorded clip"
     return frame, there, absent, pipeline.locate(frame.image, [there.text, absent])
@@ -84,7 +74,7 @@ def test_a_frame_and_two_queries(client, told):
     mask = np.frombuffer(segment.mask.data, np.uint8).reshape(segment.mask.height, segment.mask.width)
     assert mask.shape == frame.image.shape[:2] and set(np.unique(mask)) == {0, 255}
     truth = np.isin(frame.instances, there.labels)
-    assert overlap(mask > 0, truth) > 0.5
+    assert mask_iou(mask > 0, truth) > 0.5
 
     # the images of the same frame
     labels = client.image_of("mask", array)
@@ -116,12 +106,12 @@ def test_two_things_that_fit_one_phrase_are_two_segments_with_their_margin(clien
     array = client.show(frame.image)
     segments = array.matches[0].segments
     assert array.matches[0].verdict == msg.Match.MATCH and [segment.label for segment in segments] == [1, 2]
-    overlaps = np.array([[overlap(image_to_rgb(s.mask)[..., 0] > 0, truth) for truth in truths] for s in segments])
+    overlaps = np.array([[mask_iou(image_to_rgb(s.mask)[..., 0] > 0, truth) for truth in truths] for s in segments])
     assert sorted(overlaps.argmax(1)) == [0, 1] and (overlaps.max(1) > 0.6).all(), overlaps
     assert segments[0].salience == 1.0 and 0.2 < segments[1].salience < 1.0
     labels = image_to_rgb(client.image_of("mask", array))[..., 0]
     for segment, place in zip(segments, overlaps.argmax(1)):
-        assert overlap(labels == segment.label, truths[place]) > 0.6
+        assert mask_iou(labels == segment.label, truths[place]) > 0.6
 
 
 def test_no_active_query_gives_an_empty_array_not_silence(client, clip):

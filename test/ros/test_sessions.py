@@ -99,13 +99,6 @@ def running(tmp_path_factory, tiny_profile):
         yield client, child
 
 
-@pytest.fixture
-def client(running):
-    client, child = running
-    yield client
-    assert child.exit_code is None, child.log_tail(40)
-
-
 def test_a_query_whose_thresholds_cannot_hold_is_refused_when_it_comes(client):
     client.ask("the red ring")
     before = int(client.status().get("refused/esam/queries:bad_threshold", 0))

@@ -15,18 +15,9 @@ from test.recordings.bag_maker import START
 from test.recordings.rerun_stand_in import Recording, StandIn
 
 
-@pytest.fixture
-def recording():
-    return Recording()
-
-
-@pytest.fixture
-def scene(recording):
-    return RerunScene(StandIn(), recording)
-
-
-def test_a_running_node_is_watched_over_dds(scene, recording, domain_id, monkeypatch):
+def test_a_running_node_is_watched_over_dds(domain_id, monkeypatch):
     """Real topics in a namespace: what a publisher sends arrives in the scene, under its stamp."""
+    scene = RerunScene(StandIn(), recording := Recording())
     import rclpy
     from rclpy.context import Context
     from rclpy.node import Node

@@ -167,7 +167,8 @@ class Activation:
 
         Raises RefusedImage, NotActive, and what Pipeline.locate_timed raises."""
         began = time.perf_counter()
-        self._depth.want(threading.current_thread().name, message.header)
+        if measure:
+            self._depth.want(threading.current_thread().name, message.header)
         frame = frame_of(message)
         decoded = time.perf_counter()
         located = session.model.turns.locate(

@@ -81,7 +81,7 @@ class LocateService:
     def _answer(self, request: srv.Locate.Request, response: srv.Locate.Response) -> None:
         serving = self._serving()
         if serving is None:
-            raise NotActive("the node is not active: activate it first (ros2 lifecycle set)")
+            raise NotActive
         session, activation = serving.session, serving.activation
         if len(request.texts) > MAX_QUERIES:
             raise CannotLocate(f"the request has {len(request.texts)} texts, at most {MAX_QUERIES} are taken")
