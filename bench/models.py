@@ -11,14 +11,14 @@ from esam_perception.matching.configuration import BlipArchitecture, build_blip
 from esam_perception.matching.matcher import BlipMatcher
 from esam_perception.matching.tokenizer import BlipTokenizer
 from esam_perception.pipeline.pipeline import Pipeline
-from esam_perception.profiles.schema import build_config, read_profile
+from esam_perception.profiles.registry import load_profile
+from esam_perception.profiles.schema import build_config
 from esam_perception.segmentation import EfficientSam, EfficientSamConfig
 
 BERT_VOCAB_SIZE = 30522
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "orange", "grey")
 THINGS = ("mug", "banana", "plate", "screwdriver", "box", "toy car", "pair of scissors", "tin")
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def queries(count: int) -> list[str]:
@@ -53,7 +53,7 @@ def vocabulary() -> list[str]:
 
 def full_size_pipeline(device: torch.device, precision: torch.dtype = torch.float32) -> Pipeline:
     """The pipeline of profile `blip_base` with its own options and deterministic weights."""
-    profile = read_profile(ROOT / "esam_perception" / "models" / "blip_base")
+    profile = load_profile("blip_base")
     architecture = build_config(BlipArchitecture, profile.blip, "blip")
     config = build_config(EfficientSamConfig, profile.efficient_sam, "efficient_sam")
     blip, segmenter = build_blip(architecture), EfficientSam(config)

@@ -92,3 +92,19 @@ def test_the_queries_of_the_bench_are_all_different():
     assert len(set(queries(64))) == 64
     with pytest.raises(ValueError, match="64"):
         queries(65)
+
+
+def test_the_full_size_pipeline_is_of_the_bundled_blip_base(monkeypatch):
+    """Its networks are not built here: they take gigabytes."""
+    from bench import models
+
+    class Built(Exception):
+        pass
+
+    def build(architecture):
+        raise Built(architecture.image_size, architecture.vision.hidden_size, architecture.vocab_size)
+
+    monkeypatch.setattr(models, "build_blip", build)
+    with pytest.raises(Built) as built:
+        models.full_size_pipeline(torch.device("cpu"))
+    assert built.value.args == (384, 768, models.BERT_VOCAB_SIZE)
