@@ -107,4 +107,4 @@ def test_the_full_size_pipeline_is_of_the_bundled_blip_base(monkeypatch):
     monkeypatch.setattr(models, "build_blip", build)
     with pytest.raises(Built) as built:
         models.full_size_pipeline(torch.device("cpu"))
-    assert built.value.args == (384, 768, models.BERT_VOCAB_SIZE)
+    assert built.value.args == (384, 768, 30524)  # of which two are BLIP's own
